@@ -1,0 +1,50 @@
+# One command each; the first of them sets up the virtual environment. `make` alone lists them.
+
+VENV ?= .venv
+# python3.11 is run, not only looked up: a version manager's stand-in may be on the PATH without a Python behind it.
+PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv demo test lint types check bench bench-quick clean
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+venv: $(INSTALLED) ## Set up the virtual environment, or bring it up to date
+
+# The lock makes a second `make` in the same folder wait for the first and find its work done.
+$(INSTALLED): pyproject.toml constraints.txt
+	@exec 9>>"$(VENV).lock" && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
+	if [ "$@" -nt pyproject.toml ] && [ "$@" -nt constraints.txt ]; then exit 0; fi && \
+	echo "Setting up $(VENV) with $$($(PYTHON) --version) (a minute or two) ..." && \
+	$(PYTHON) -m venv "$(VENV)" && \
+	"$(BIN)/python" -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	touch "$@"
+
+demo: $(INSTALLED) ## Score sample data with a sample model
+	@"$(BIN)/scoreline" demo
+
+test: $(INSTALLED) ## Run the tests
+	"$(BIN)/python" -m pytest -n 2 -q
+
+lint: $(INSTALLED) ## Run ruff
+	"$(BIN)/ruff" check .
+
+types: $(INSTALLED) ## Run mypy
+	"$(BIN)/mypy"
+
+check: lint types test ## Run lint, types and tests (layering is among the tests)
+
+bench: $(INSTALLED) ## Measure, and write benchmarks/results/
+	"$(BIN)/python" -m benchmarks.bench
+
+bench-quick: $(INSTALLED) ## Measure once with small inputs
+	"$(BIN)/python" -m benchmarks.bench --quick
+
+clean: ## Delete .venv and the caches of the tools
+	rm -rf .venv .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
