@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	if [ "$@" -nt pyproject.toml ] && [ "$@" -nt constraints.txt ]; then exit 0; fi && \
 	echo "Setting up $(VENV) with $$($(PYTHON) --version) (a minute or two) ..." && \
 	$(PYTHON) -m venv "$(VENV)" && \
-	"$(BIN)/python" -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	"$(BIN)/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
 	touch "$@"
 
 demo: $(INSTALLED) ## Score sample data with a sample model
