@@ -171,25 +171,24 @@ def fit(text: str, type_name: str, date_format: str | None = None) -> object:
     Raises:
         Misfit: The text is no such value, or is missing where the type has no missing value.
     """
-    if type_name != "string":
-        text = text.strip(" \t")
-    if text in _MISSING:
+    stripped = text if type_name == "string" else text.strip(" \t")
+    if text in _MISSING or stripped == "":
         if type_name in ("long", "integer", "boolean"):
             raise Misfit(f"blank where the signature says {type_name}")
         return math.nan if type_name in ("double", "float") else None
     match type_name:
         case "long" | "integer":
-            return _integer(text, type_name)
+            return _integer(stripped, type_name)
         case "double" | "float":
-            return _floating(text, type_name)
+            return _floating(stripped, type_name)
         case "boolean":
-            return _boolean(text)
+            return _boolean(stripped)
         case "datetime":
-            return _iso_datetime(text) if date_format is None else _formatted_datetime(text, date_format)
+            return _iso_datetime(stripped) if date_format is None else _formatted_datetime(stripped, date_format)
         case "binary":
-            return text.encode()
+            return stripped.encode()
         case "string":
-            return text
+            return stripped
     raise ValueError(f"no such type: {type_name}")
 
 
