@@ -1,0 +1,168 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=HELP)
+@click.version_option(package_name="scoreline", prog_name="scoreline")
+def scoreline() -> None:
+    """Score files with an MLflow model, in parallel: nothing lost, nothing twice, the same bytes every time."""
+
+
+def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} is not name=value", param_hint=parameter.opts[0])
+        pairs.append((name, text))
+    return tuple(pairs)
+
+
+def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name for name in value.split(",")) if value else ()
+
+
+RUN_OPTIONS: list[Callable[..., Any]] = [
+    click.option("--model", required=True, help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…"),
+    click.option("--input", "input", required=True, help="File, folder or glob to score: a local path or a file: URL."),
+    click.option("--output", default="", help="Folder for the score file.  [default: ./scoreline/JOB NAME/score]"),
+    click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
+    click.option("--input-type", type=click.Choice(["uri_folder", "uri_file"]), default=None, help="What --input is.  [default: what is found]"),
+    click.option("--include", multiple=True, metavar="GLOB", help="Take only files whose names match; may be repeated."),
+    click.option("--recursive", is_flag=True, help="Look into sub-folders."),
+    click.option("--input-format", type=click.Choice(["csv"]), default=None, help="Read every file so, whatever its extension."),
+    click.option("--input-header/--no-input-header", default=True, help="Whether files begin with a header.  [default: they do]"),
+    click.option("--input-columns", callback=_names, metavar="A,B", help="Names of the columns of files without a header."),
+    click.option("--delimiter", default=",", show_default=True, help="Between fields; '\\t' is a tab."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of the files."),
+    click.option("--types", multiple=True, callback=_pairs, metavar="COLUMN=TYPE", help="Type of a column, before the signature's; may be repeated."),
+    click.option("--date-format", default=None, help="How dates are written, as for strptime.  [default: ISO 8601]"),
+    click.option("--output-file-name", default="predictions.csv", show_default=True, help="Name of the score file."),
+    click.option("--if-exists", type=click.Choice(["fail", "overwrite", "append"]), default="fail", show_default=True, help="What to do with a score file that is there."),
+    click.option("--output-header/--no-output-header", default=True, help="Whether the score file begins with a header.  [default: it does]"),
+    click.option("--keep", callback=_names, metavar="A,B", help="Copy these input columns before the predictions."),
+    click.option("--method", default="predict", show_default=True, help="What to call: predict, predict_proba, …"),
+    click.option("--param", "params", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Parameter of the model's predict; may be repeated."),
+    click.option("--workers", type=click.IntRange(1), default=None, help="Processes.  [default: the CPUs this container may use]"),
+    click.option("--threads", type=click.IntRange(1), default=None, help="Native threads of each worker.  [default: 1]"),
+    click.option("--chunk-rows", type=click.IntRange(0), default=None, help="Rows of one predict call; 0: one call for each file.  [default: chosen from the input]"),
+    click.option("--cells-per-mini-batch", type=click.IntRange(1), default=None, help="Predict calls handed out at a time; never changes the output.  [default: chosen as the work goes]"),
+    click.option("--limit", type=click.IntRange(1), default=None, help="Score the first rows only, and print them."),
+    click.option("--max-quarantined", default=None, metavar="N|N%", help="Stop when more rows cannot be scored.  [default: 1%, and at least 10]"),
+    click.option("--quarantine-values", type=click.Choice(["keep", "none"]), default="keep", show_default=True, help="Whether the quarantine file holds values."),
+    click.option("--timeout", "timeout_s", type=float, default=None, metavar="SECONDS", help="For one mini-batch.  [default: none]"),
+    click.option("--grace", "grace_s", type=float, default=20.0, show_default=True, metavar="SECONDS", help="For running mini-batches when a signal stops the job."),
+    click.option("--spool", "spool_bytes", type=click.IntRange(0), default=None, metavar="BYTES", help="Disk for decompressed input.  [default: half of what is free]"),
+    click.option("--restart", is_flag=True, help="Discard what is staged or complete, and score again."),
+    click.option("--engine", type=click.Choice(["local", "forkserver", "spawn", "inline"]), default="local", show_default=True, help="Where workers run."),
+]  # fmt: skip
+
+
+def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+@scoreline.command(context_settings=HELP)
+@_with_options
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt to standard output.")
+@click.option("--quiet", is_flag=True, help="Show errors only.")
+@click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
+def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+    """Score the rows of CSV files with an MLflow model.
+
+    The scores appear as one file, in the order of the input, with a receipt. A run that was stopped, by whatever, goes on when
+    the same command is given again.
+
+    \b
+    Exit codes: 0 complete, 1 failed and would fail again, 2 refused before any work,
+    75 try later, 130 or 143 interrupted (the same command resumes).
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    sys.exit(_run(given, as_json=as_json, quiet=quiet, debug=debug))
+
+
+def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) -> int:
+    from runtime.display import Display, closing_lines
+    from runtime.errors import ScorelineError, exit_code
+    from runtime.job import run as run_job
+    from runtime.job import run_limited
+    from runtime.options import generated_job_name
+
+    display = Display(quiet=quiet)
+    if not options.get("output") and not options.get("job_name") and not options.get("limit"):
+        options["job_name"] = generated_job_name()
+        display.notice(f"job {options['job_name']}; to resume it, repeat the command with --job-name {options['job_name']}")
+    try:
+        if options.get("limit"):
+            lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
+            display.close()
+            sys.stdout.write(lines)
+        else:
+            receipt = run_job(watch=display.watch, notice=display.notice, debug=debug, **options)
+            display.close()
+            if as_json:
+                click.echo(json.dumps(receipt.content, indent=1, ensure_ascii=False))
+        if not quiet:
+            closing_lines(receipt, display.notice)
+    except ScorelineError as error:
+        display.close()
+        if debug:
+            raise
+        click.echo(f"scoreline: {error}", err=True)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        display.close()
+        click.echo("scoreline: stopped at once; what is staged is kept, the same command goes on from there", err=True)
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        # the one place around the job: a fault of ours, told without a traceback
+        display.close()
+        if debug:
+            raise
+        click.echo(
+            f"scoreline: {type(error).__name__}: {error} (a fault of Scoreline's; --debug shows where, "
+            "what is staged is kept)",
+            err=True,
+        )
+        return 1
+    return 0
+
+
+@scoreline.command(context_settings=HELP)
+@click.option("--folder", default="scoreline-demo", show_default=True, help="Where to put data, model and scores.")
+@click.option("--files", type=click.IntRange(1), default=4, show_default=True, help="Files of sample data.")
+@click.option("--rows", type=click.IntRange(1), default=5_000, show_default=True, help="Rows in each.")
+def demo(folder: str, files: int, rows: int) -> None:
+    """Make sample data and a sample model, score the one with the other, and show what came of it."""
+    from runtime.demo import show
+
+    sys.exit(show(folder, files, rows, click.echo))
+
+
+def main() -> None:
+    """Run the command."""
+    scoreline()
+
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Engines: the set of workers, and what is said to and by them.
+
+An engine hands out work and reports what became of it. It owns time and death, and never decides: a failure goes up to
+`runtime.progress`. All that crosses is plain data; an error crosses as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Literal, Protocol
+
+from scoring.cells import Cell, MiniBatch, SliceAccount
+from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
+
+__all__ = [
+    "Engine",
+    "Event",
+    "Failed",
+    "LoadFailed",
+    "Probe",
+    "Probed",
+    "Ready",
+    "Returned",
+    "Score",
+    "Scored",
+    "Setup",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What every worker is told first.
+
+    Attributes:
+        scorer: the model, and how it is used.
+        plan: how cells are read; its columns are empty where they are not known yet.
+        staging: folder of the parts.
+        fingerprint: of the job, 6 bytes.
+    """
+
+    scorer: ScorerSpec
+    plan: ReadPlan
+    staging: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Look at the first cell before anything is scored.
+
+    Attributes:
+        cell: the first cell of the input with rows.
+        rows: how many of its rows to score whole and in two parts; 0 only finds the columns.
+    """
+
+    cell: Cell
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Score a mini-batch and stage its part.
+
+    Attributes:
+        batch: what to score.
+        columns: what the model wants, where only the probe could tell.
+    """
+
+    batch: MiniBatch
+    columns: tuple[ColumnSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A worker has loaded the model; its columns, empty where only a file's header can tell."""
+
+    worker: int
+    columns: tuple[ColumnSpec, ...]
+    seconds: float
+    versions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailed:
+    """A worker could not load the model, or died while it did."""
+
+    worker: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What the probe found: the columns, and why rows must not be cut or grouped, if so."""
+
+    columns: tuple[ColumnSpec, ...]
+    objection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A mini-batch is staged.
+
+    Attributes:
+        number: of the mini-batch.
+        key: of its part; empty where there was nothing to stage.
+        size_bytes: score bytes staged.
+        columns: names of the output's columns; empty where no row was scored.
+        accounts: one for each slice.
+        causes: how often which cause met a row that was not scored.
+        seconds: from receipt of the work to its staging.
+        predict_s: of these in the model.
+    """
+
+    number: int
+    key: str
+    size_bytes: int
+    columns: tuple[str, ...]
+    accounts: tuple[SliceAccount, ...]
+    causes: tuple[tuple[str, int], ...]
+    seconds: float
+    predict_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """An attempt failed.
+
+    Attributes:
+        number: of the mini-batch; -1 for the probe.
+        kind: error: the model or the reading raised; storage: staging did; timeout; crashed: the process died.
+        reason: one sentence.
+        detail: the traceback, or the end of what the process printed.
+        worker: whose attempt it was.
+    """
+
+    number: int
+    kind: Literal["error", "storage", "timeout", "crashed"]
+    reason: str
+    detail: str = ""
+    worker: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """A mini-batch comes back untouched: its worker died before it began. This is no attempt."""
+
+    number: int
+
+
+Work = Probe | Score
+Event = Ready | LoadFailed | Probed | Scored | Failed | Returned
+
+
+class Engine(Protocol):
+    """A set of workers.
+
+    Attributes:
+        workers: how many there are.
+    """
+
+    workers: int
+
+    def start(self, setup: Setup) -> None:
+        """Have every worker load the model; each answers with `Ready` or `LoadFailed`."""
+        ...
+
+    def wanted(self) -> int:
+        """Say how many pieces of work would find a worker idle or about to be."""
+        ...
+
+    def submit(self, work: Work) -> None:
+        """Give work to the worker that has least."""
+        ...
+
+    def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
+        """Wait for events, for `also` to become readable, or for the time to pass."""
+        ...
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Stop all workers: those that are idle by asking, the others by force after a grace time."""
+        ...

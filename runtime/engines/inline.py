@@ -1,0 +1,62 @@
+"""The plainest engine: it scores in the process of the caller, one piece of work at a time.
+
+It is the reference for what every engine does, and loads MLflow into the calling process: for tests and for looking into a
+model with a debugger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from multiprocessing.connection import Connection, wait
+
+from runtime.engines import Event, LoadFailed, Setup, Work
+from runtime.errors import ScorelineError
+from runtime.worker import Worker
+
+__all__ = ["InlineEngine"]
+
+
+class InlineEngine:
+    """One worker without a process. A model that kills its process kills the caller."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._work: deque[Work] = deque()
+        self._events: list[Event] = []
+
+    def start(self, setup: Setup) -> None:
+        """Load the model; see `Engine.start`."""
+        began = time.perf_counter()
+        try:
+            self._worker = Worker(setup)
+        except ScorelineError as error:
+            self._events.append(LoadFailed(worker=0, reason=str(error)))
+        else:
+            self._events.append(self._worker.ready(0, time.perf_counter() - began))
+
+    def wanted(self) -> int:
+        """See `Engine.wanted`."""
+        return 1 - len(self._work) if self._worker is not None else 0
+
+    def submit(self, work: Work) -> None:
+        """See `Engine.submit`."""
+        self._work.append(work)
+
+    def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
+        """Do the next piece of work, if there is one; see `Engine.wait`."""
+        if self._events:
+            events, self._events = self._events, []
+            return events
+        if self._work and self._worker is not None:
+            return [self._worker.do(self._work.popleft())]
+        if also is not None:
+            wait([also], timeout_s)
+        return []
+
+    def close(self, grace_s: float = 0.0) -> None:  # noqa: ARG002 (part of the protocol)
+        """Forget the model; see `Engine.close`."""
+        self._worker = None
+        self._work.clear()

@@ -1,0 +1,113 @@
+"""The model of a job: found, fetched where it is remote, and named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import ModelLoadError, UsageError
+
+__all__ = ["ModelFolder", "fetch_model", "find_model", "model_digest", "read_mlmodel"]
+
+REMOTE = ("models:/", "runs:/", "mlflow-artifacts:/")
+IGNORED = frozenset({"__pycache__", ".DS_Store", ".git"})
+"""What a load or a look at a model may leave in its folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFolder:
+    """A model on local disk.
+
+    Attributes:
+        uri: as it was asked for.
+        path: the folder that has the ``MLmodel`` file.
+    """
+
+    uri: str
+    path: str
+
+
+def is_remote(uri: str) -> bool:
+    """Tell whether MLflow must fetch the model."""
+    return uri.startswith(REMOTE)
+
+
+def find_model(uri: str) -> ModelFolder:
+    """Find a model on local disk.
+
+    Raises:
+        UsageError: there is none; the message says what is there instead.
+    """
+    path = os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    if not os.path.exists(path):
+        raise UsageError(f"{uri}: no such model; give a folder with an MLmodel file, or models:/name/version")
+    if os.path.isfile(path):
+        if os.path.basename(path) == "MLmodel":
+            return ModelFolder(uri=uri, path=os.path.dirname(path))
+        if path.lower().endswith((".pkl", ".pickle", ".joblib")):
+            raise UsageError(
+                f"{uri}: a bare pickle says nothing of its columns; wrap it once into an MLflow model:\n"
+                f"  import joblib, mlflow; model = joblib.load({uri!r})\n"
+                "  mlflow.sklearn.save_model(model, 'model', signature=mlflow.models.infer_signature(X, model.predict(X)))"
+            )
+        raise UsageError(f"{uri}: a file, but a model is a folder with an MLmodel file")
+    if not os.path.exists(os.path.join(path, "MLmodel")):
+        inside = [name for name in sorted(os.listdir(path)) if os.path.exists(os.path.join(path, name, "MLmodel"))]
+        hint = f"; did you mean {os.path.join(uri, inside[0])}?" if inside else ""
+        raise UsageError(f"{uri}: the folder has no MLmodel file, so it is no MLflow model{hint}")
+    return ModelFolder(uri=uri, path=path)
+
+
+def fetch_model(uri: str, folder: str) -> ModelFolder:
+    """Fetch a model by MLflow, in a child process with the caller's ``MLFLOW_*`` variables.
+
+    Raises:
+        ModelLoadError: MLflow cannot fetch it.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "scoring.fetch_model", uri, folder],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelLoadError(f"{uri}: the model cannot be fetched: {reason}")
+    return ModelFolder(uri=uri, path=find_model(done.stdout.strip().splitlines()[-1]).path)
+
+
+def model_digest(path: str) -> str:
+    """Digest the content of a model folder: names and bytes of its files, in order (sha256, hex)."""
+    whole = hashlib.sha256()
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name not in IGNORED)
+        for name in sorted(files):
+            if name in IGNORED:
+                continue
+            file = os.path.join(folder, name)
+            whole.update(os.path.relpath(file, path).encode("utf-8", "surrogateescape") + b"\0")
+            with open(file, "rb") as source:
+                whole.update(hashlib.file_digest(source, "sha256").digest())
+    return whole.hexdigest()
+
+
+def read_mlmodel(path: str) -> dict[str, Any]:
+    """Read the ``MLmodel`` file of a model folder.
+
+    Raises:
+        UsageError: it is damaged, or the model has no python_function flavor.
+    """
+    import yaml
+
+    file = os.path.join(path, "MLmodel")
+    try:
+        with open(file, encoding="utf-8") as source:
+            content = yaml.load(source, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (a safe loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{file}: cannot be read: {reason}") from None
+    if not isinstance(content, dict) or "python_function" not in (content.get("flavors") or {}):
+        raise UsageError(f"{file}: the model has no python_function flavor, so nothing here can call it")
+    return content

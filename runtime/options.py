@@ -1,0 +1,240 @@
+"""The options of a job, checked against each other before anything is done."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from runtime.errors import UsageError
+from runtime.progress import QuarantineLimit
+from runtime.score_file import IfExists
+from scoring.files import InputSpec
+from scoring.rows import Dialect
+from scoring.specs import COLUMN_TYPES
+
+__all__ = ["Options"]
+
+FORBIDDEN_IN_NAMES = frozenset('~"#%&*:<>?/\\{|}')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `scoreline run` takes, by the same names.
+
+    Attributes:
+        model: folder with an ``MLmodel`` file, ``models:/name/version``, ``models:/name@alias`` or ``runs:/…``.
+        input: file, folder or glob; a local path or ``file:`` URL.
+        output: folder for the score file; empty: ``./scoreline/<job name>/score``.
+        job_name: name of the job; the same name resumes.
+        input_type: uri_folder or uri_file; empty: what is found.
+        include: globs that file names must match.
+        recursive: look into sub-folders.
+        input_format: csv reads every file as CSV; empty goes by the extension.
+        input_header: whether files begin with a header.
+        input_columns: names of the columns where they do not.
+        delimiter: between the fields of a record.
+        encoding: of the files.
+        types: (column, type) that win over the signature.
+        date_format: how dates are written, as for strptime; None: ISO 8601.
+        output_file_name: name of the score file.
+        if_exists: fail, overwrite or append.
+        output_header: whether the score file begins with a header.
+        keep: input columns copied to the output.
+        method: what is called: predict, predict_proba, …
+        params: (name, value) parameters of predict.
+        workers: processes; 0: the CPUs this container may use.
+        threads: native threads of each.
+        chunk_rows: rows of one predict call; 0: whole files; None: chosen from the input.
+        cells_per_mini_batch: cells handed out at a time; 0: chosen as the work goes.
+        limit: score only so many rows.
+        max_quarantined: rows, or percent of rows, that may fail.
+        quarantine_values: keep or none: whether values are copied to the quarantine.
+        timeout_s: seconds one mini-batch may take; None: for ever.
+        grace_s: seconds that running mini-batches get when a signal stops the job.
+        spool_bytes: disk for decoded input; 0: half of what is free.
+        restart: discard what is staged or complete, and score again.
+        engine: local (by itself), forkserver, spawn or inline.
+        debug: let workers write to standard error.
+    """
+
+    model: str
+    input: str
+    output: str = ""
+    job_name: str = ""
+    input_type: str = ""
+    include: tuple[str, ...] = ()
+    recursive: bool = False
+    input_format: str = ""
+    input_header: bool = True
+    input_columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    types: tuple[tuple[str, str], ...] = ()
+    date_format: str | None = None
+    output_file_name: str = "predictions.csv"
+    if_exists: IfExists = "fail"
+    output_header: bool = True
+    keep: tuple[str, ...] = ()
+    method: str = "predict"
+    params: tuple[tuple[str, str], ...] = ()
+    workers: int = 0
+    threads: int = 0
+    chunk_rows: int | None = None
+    cells_per_mini_batch: int = 0
+    limit: int = 0
+    max_quarantined: str | None = None
+    quarantine_values: str | bool = "keep"
+    timeout_s: float | None = None
+    grace_s: float = 20.0
+    spool_bytes: int = 0
+    restart: bool = False
+    engine: Literal["local", "forkserver", "spawn", "inline"] = "local"
+    debug: bool = False
+
+    @classmethod
+    def of(cls, **options: Any) -> Options:
+        """Check options and put defaults where there are none.
+
+        Raises:
+            UsageError: one of them cannot be, or contradicts another.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise UsageError(f"run() has no option {', '.join(unknown)}")
+        for name in ("model", "input"):
+            if not options.get(name):
+                raise UsageError(f"--{name} is missing")
+        options = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+        for name in ("include", "input_columns", "keep"):
+            options[name] = _texts(name, options.get(name, ()))
+        for name in ("types", "params"):
+            options[name] = _pairs(options.get(name, ()))
+        options["delimiter"] = _delimiter(options.get("delimiter", ","))
+        result = cls(**options)
+        result._check()
+        return result
+
+    def _check(self) -> None:
+        for name, least in (("workers", 0), ("threads", 0), ("limit", 0), ("cells_per_mini_batch", 0), ("chunk_rows", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise UsageError(f"--{name.replace('_', '-')} must be a whole number of at least {least}, not {value!r}")
+        _one_of("--if-exists", self.if_exists, ("fail", "overwrite", "append"))
+        _one_of("--engine", self.engine, ("local", "forkserver", "spawn", "inline"))
+        _one_of("--input-type", self.input_type, ("", "uri_folder", "uri_file"))
+        _one_of("--input-format", self.input_format, ("", "csv"))
+        _one_of("--quarantine-values", self.quarantine_values, ("keep", "none", True, False))
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise UsageError(f"--encoding {self.encoding}: no such encoding; see Python's standard encodings") from None
+        if self.input_columns and self.input_header:
+            raise UsageError("--input-columns names the columns of files without a header: add --no-input-header")
+        for column, kind in self.types:
+            _one_of(f"--types {column}", kind, COLUMN_TYPES)
+        try:
+            QuarantineLimit.parse(self.max_quarantined)
+        except ValueError:
+            raise UsageError(
+                f"--max-quarantined {self.max_quarantined}: give a number of rows (100) or a percentage (0.5%)"
+            ) from None
+        bad = sorted(FORBIDDEN_IN_NAMES & set(self.output_file_name))
+        if bad or self.output_file_name in ("", ".", ".."):
+            raise UsageError(f"--output-file-name {self.output_file_name!r}: a file name without {' '.join(bad) or 'a name'}")
+        if len(set(self.keep)) < len(self.keep):
+            raise UsageError("--keep names a column twice")
+        if self.job_name and (os.sep in self.job_name or self.job_name in (".", "..")):
+            raise UsageError(f"--job-name {self.job_name}: a name, not a path")
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}")
+
+    @property
+    def threads_given(self) -> bool:
+        """Whether the person who started the job chose the threads."""
+        return self.threads > 0
+
+    @property
+    def quarantine_limit(self) -> QuarantineLimit:
+        """What the quarantine may hold."""
+        return QuarantineLimit.parse(self.max_quarantined)
+
+    @property
+    def output_folder(self) -> str:
+        """Where the score file shall be."""
+        if self.output:
+            from scoring.files import local_path
+
+            return local_path(self.output)
+        return os.path.abspath(os.path.join("scoreline", self.job_name, "score"))
+
+    def input_spec(self, signature_names: tuple[str, ...]) -> InputSpec:
+        """Say what to list and how to read it.
+
+        Args:
+            signature_names: the columns of files without a header, where no option names them.
+
+        Raises:
+            UsageError: there is no header, and nothing that names the columns.
+        """
+        columns = () if self.input_header else self.input_columns or signature_names
+        if not self.input_header and not columns:
+            raise UsageError("--no-input-header: the model's signature names no columns; name them with --input-columns a,b,c")
+        return InputSpec(
+            url=self.input,
+            input_type=self.input_type,
+            include=self.include,
+            recursive=self.recursive,
+            input_format=self.input_format,
+            dialect=Dialect(
+                delimiter=self.delimiter, encoding=self.encoding, header=self.input_header, columns=tuple(columns)
+            ),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that alter bytes: together with the model they make the fingerprint."""
+        names = (
+            "input_format", "input_header", "input_columns", "delimiter", "encoding", "types", "date_format",
+            "output_header", "keep", "method", "params", "chunk_rows", "limit", "quarantine_values",
+        )  # fmt: skip
+        values = {name: getattr(self, name) for name in names}
+        return {name: _listed(value) for name, value in values.items()}
+
+
+def generated_job_name() -> str:
+    """Make up a name for a job: when it began, and something that no other has."""
+    return time.strftime("job-%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.split(",")) if name != "include" else (value,)
+    return tuple(value)
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if hasattr(value, "items"):
+        value = value.items()
+    return tuple((str(name), str(text)) for name, text in value)
+
+
+def _delimiter(text: str) -> str:
+    text = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1 or not text.isascii() or text in '"\r\n':
+        raise UsageError(f"--delimiter {text!r}: give one ASCII character, for example ';' or '\\t'")
+    return text
+
+
+def _one_of(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        shown = ", ".join(str(each) for each in allowed if isinstance(each, str) and each)
+        raise UsageError(f"{option} must be one of {shown}, not {value!r}")

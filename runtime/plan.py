@@ -1,0 +1,181 @@
+"""The plan: the cells that the scanner finds, packed into mini-batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe
+from typing import IO, TypeVar
+
+from runtime.errors import InputError
+from scoring.cells import Cell, InputFile, MiniBatch, identity_digest
+from scoring.files import InputSpec, Listing
+from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells
+
+__all__ = ["Plan", "Scanner"]
+
+Message = TypeVar("Message")
+
+READ_AHEAD_CELLS = 2_000
+"""The scanner waits when so many cells lie unused at the driver."""
+TARGET_S = 2.0
+"""Mini-batches aim at this many seconds: little is lost with a worker, and little is said between."""
+MAX_PARTS_PER_INPUT = 20_000
+
+
+class Scanner:
+    """The scanner process, started at once."""
+
+    def __init__(self, spec: InputSpec, log: IO[bytes]) -> None:
+        self.pipe, theirs = Pipe()
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "scoring.scanner", str(theirs.fileno())],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self.pipe.send(spec)
+
+    def receive(self) -> Grid | Listing | Cell | StagedCells | ScanEnd:
+        """Wait for what the scanner says next.
+
+        Raises:
+            InputError: it refused the input, or died.
+        """
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            raise InputError(f"the scanner ended unexpectedly (exit code {code}); run again") from None
+        if isinstance(message, Refused):
+            raise InputError(message.reason)
+        return message  # type: ignore[no-any-return]  # the scanner says nothing else
+
+    def expect(self, kind: type[Message]) -> Message:
+        """Wait for a message of one kind."""
+        message = self.receive()
+        assert isinstance(message, kind), message
+        return message
+
+    def begin(self, begin: Begin) -> Grid:
+        """Have it scan."""
+        self.pipe.send(begin)
+        return self.expect(Grid)
+
+    def close(self) -> None:
+        """Stop it."""
+        self.pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedRun:
+    """A place in the plan whose part is staged already."""
+
+    number: int
+    key: str
+    cells: tuple[Cell, ...]
+
+
+class Plan:
+    """Takes what the scanner says, and gives mini-batches of as many cells as suits.
+
+    Attributes:
+        rows: rows found so far.
+        complete: whether the scanner has come to the end.
+    """
+
+    def __init__(
+        self, files: tuple[InputFile, ...], *, workers: int, cells_per_batch: int = 0, estimated_cells: int = 0
+    ) -> None:
+        self.rows = 0
+        self.complete = False
+        self._files = files
+        self._workers = workers
+        self._fixed = cells_per_batch
+        self._estimated_cells = estimated_cells
+        self._items: deque[Cell | StagedCells] = deque()
+        self._found = 0
+        self._taken = 0
+        self._cell_s = 0.0
+        self._numbers = 0
+
+    @property
+    def wants_cells(self) -> bool:
+        """Whether the scanner should be listened to."""
+        return not self.complete and len(self._items) < READ_AHEAD_CELLS
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to take."""
+        return self.complete and not self._items
+
+    def add(self, message: Cell | StagedCells | ScanEnd) -> None:
+        """Take what the scanner says next."""
+        if isinstance(message, ScanEnd):
+            self.complete = True
+            return
+        cells = (message,) if isinstance(message, Cell) else message.cells
+        self._items.append(message)
+        self._found += len(cells)
+        self.rows += sum(cell.rows for cell in cells)
+
+    def learn(self, cells: int, seconds: float) -> None:
+        """Learn how long a cell takes."""
+        per_cell = seconds / max(cells, 1)
+        self._cell_s = per_cell if not self._cell_s else 0.7 * self._cell_s + 0.3 * per_cell
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether the next place of the plan is staged already."""
+        return bool(self._items) and isinstance(self._items[0], StagedCells)
+
+    def next_staged(self) -> StagedRun | None:
+        """Take the next place of the plan if it is staged already."""
+        if not self._items or not isinstance(first := self._items[0], StagedCells):
+            return None
+        self._items.popleft()
+        self._taken += len(first.cells)
+        return StagedRun(number=self._number(), key=first.key, cells=first.cells)
+
+    def next(self) -> MiniBatch | None:
+        """Take the next mini-batch, if enough is known for it, and the next place is not staged already."""
+        if not self._items:
+            return None
+        wanted = self._fixed or self._suitable()
+        cells: list[Cell] = []
+        for item in self._items:
+            if len(cells) == wanted or not isinstance(item, Cell):
+                break
+            cells.append(item)
+        if self._fixed and len(cells) == len(self._items) < wanted and not self.complete:
+            return None
+        if not cells:
+            return None
+        for _ in cells:
+            self._items.popleft()
+        self._taken += len(cells)
+        covered = dict.fromkeys(part.file for cell in cells for part in cell.slices)
+        identity = identity_digest(self._files[index] for index in covered)
+        return MiniBatch(number=self._number(), cells=tuple(cells), identity=identity)
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers - 1
+
+    def _suitable(self) -> int:
+        """Fit a mini-batch to the time aimed at, and to what is left for all workers to end together."""
+        total = self._found if self.complete else max(self._found, self._estimated_cells)
+        share = max(1, (total - self._taken) // (4 * self._workers))
+        by_time = int(TARGET_S / self._cell_s) if self._cell_s else 1
+        least = -(-self._estimated_cells // MAX_PARTS_PER_INPUT)
+        return max(1, least, min(by_time, share))

@@ -1,0 +1,136 @@
+"""The receipt: the account of a job, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from runtime.progress import FileCount, Progress
+from runtime.score_file import Published
+from scoring.cells import InputFile
+
+__all__ = ["Receipt", "build_receipt", "inputs_digest"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The account of a job.
+
+    Attributes:
+        content: all of it, as it stands in the file (plain JSON values).
+    """
+
+    content: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        """Where the score file is."""
+        return str(self.content["output"]["url"])
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows read, scored, quarantined and given up, over all files."""
+        return dict(self.content["rows"])
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage, of the invocation that completed the job."""
+        return dict(self.content["timings"])
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Why rows were not scored, and how many for each reason."""
+        return dict(self.content["causes"])
+
+
+def inputs_digest(files: Sequence[InputFile]) -> str:
+    """Digest the identities of all input files (sha256, hex)."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.identity.encode("utf-8", "surrogateescape") + b"\n")
+    return whole.hexdigest()
+
+
+def build_receipt(
+    *,
+    published: Published,
+    progress: Progress,
+    files: Sequence[InputFile],
+    skipped: dict[str, int],
+    job: dict[str, Any],
+    model: str,
+    columns: Sequence[str],
+    parts: Sequence[tuple[str, int]],
+    previous: dict[str, Any] | None,
+    versions: dict[str, str],
+    invocation: dict[str, Any],
+    timings: dict[str, float],
+    quarantine: str | None,
+) -> Receipt:
+    """Put the account together."""
+    inputs = inputs_digest(files)
+    appended = list(previous["appended"]) if previous is not None and published.base_bytes else []
+    appended.append(
+        {
+            "fingerprint": job["fingerprint"],
+            "inputs": inputs,
+            "offset": published.base_bytes,
+            "length": published.size_bytes - published.base_bytes,
+            "rows": progress.scored,
+        }
+    )
+    return Receipt(
+        {
+            "format": FORMAT,
+            "status": "Completed",
+            "fingerprint": job["fingerprint"],
+            "model": {"uri": model, "sha256": job["model"]},
+            "settings": job["settings"],
+            "grid": {"cell_rows": job["cell_rows"]},
+            "threads": job["threads"],
+            "output": {
+                "url": published.url,
+                "size_bytes": published.size_bytes,
+                "crc32": f"{published.crc32:08x}",
+                "sha256": published.sha256,
+                "columns": list(columns),
+                "quarantine": quarantine,
+            },
+            "rows": {
+                "read": progress.rows,
+                "scored": progress.scored,
+                "quarantined": progress.quarantined,
+                "given_up": progress.given_up,
+            },
+            "causes": dict(progress.causes.most_common()),
+            "appended": appended,
+            "files": [_file_account(file, progress.files.get(file.name, FileCount())) for file in files],
+            "skipped": skipped,
+            "parts": [[key, size_bytes] for key, size_bytes in parts],
+            "host": socket.gethostname(),
+            "versions": {"scoreline": version("scoreline"), **versions},
+            "invocation": invocation,
+            "timings": timings,
+        }
+    )
+
+
+def _file_account(file: InputFile, count: FileCount) -> dict[str, Any]:
+    account: dict[str, Any] = {
+        "file": file.name,
+        "size_bytes": file.size_bytes,
+        "version": file.version,
+        "read": count.read,
+        "scored": count.scored,
+        "quarantined": count.quarantined,
+        "given_up": count.given_up,
+    }
+    if count.problem:
+        account["problem"] = count.problem
+    return account

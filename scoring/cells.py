@@ -1,0 +1,214 @@
+"""Slices, cells and the fixed grid that cuts an input into them.
+
+A *slice* is consecutive whole records of one file; a *cell* is the slices of one ``predict`` call. Everything here is plain
+data: it crosses process boundaries as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MAX_CELL_ROWS = 131_072
+MIN_CELL_ROWS = 1_024
+CELL_BYTES = 8 * 2**20
+"""A cell's rows are chosen to hold about this many bytes of input at the most (design.md section 6)."""
+CELLS_PER_INPUT = 16
+"""An input is cut into at least this many cells, as far as `MIN_CELL_ROWS` allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """One listed input file.
+
+    Attributes:
+        name: path below the input root, with ``/``.
+        url: where it is read from.
+        size_bytes: its size as stored.
+        version: what changes when its content does: an etag, or the modification time in nanoseconds on disk.
+    """
+
+    name: str
+    url: str
+    size_bytes: int
+    version: str
+
+    @property
+    def identity(self) -> str:
+        """What a staged part remembers of the file."""
+        return f"{self.name}\0{self.size_bytes}\0{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Consecutive whole records of one file.
+
+    The slices of a file cover it from byte 0 to its end without a gap: the header belongs to the first, blank lines to
+    the slice they stand in.
+
+    Attributes:
+        file: index of the file in the listing.
+        name: path of the file below the input root.
+        url: where the bytes are: the file, or a spool file that holds this slice decoded.
+        offset: where in `url` the slice begins.
+        start: first byte covered, in the decoded stream of the file.
+        stop: first byte behind it.
+        skip_bytes: bytes of header at the start of the slice.
+        first_row: 0-based number of its first row in the file.
+        rows: rows in it.
+        first_line: 1-based physical line of its first byte.
+        lines: physical line ends in it.
+        columns: names of the fields of a record.
+        width: fields of a record: one more than the columns where the file ends its records in an empty field.
+        plain: whether a CSV parser that knows no special cases reads it right.
+        problem: why the rest of the file cannot be read; such a slice has no rows.
+    """
+
+    file: int
+    name: str
+    url: str
+    offset: int
+    start: int
+    stop: int
+    skip_bytes: int = 0
+    first_row: int = 0
+    rows: int = 0
+    first_line: int = 1
+    lines: int = 0
+    columns: tuple[str, ...] = ()
+    width: int = 0
+    plain: bool = True
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """The rows of one ``predict`` call."""
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows read from the input for it."""
+        return sum(part.rows for part in self.slices)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of (decoded) input covered."""
+        return sum(part.stop - part.start for part in self.slices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiniBatch:
+    """Consecutive whole cells: what is dispatched, timed out, retried, staged and counted.
+
+    Attributes:
+        number: position in the plan, from 0.
+        cells: what to score, in plan order.
+        identity: digest of the identities of the files it covers.
+    """
+
+    number: int
+    cells: tuple[Cell, ...]
+    identity: bytes = field(default=b"", repr=False)
+
+    @property
+    def rows(self) -> int:
+        """Rows read from the input for it."""
+        return sum(cell.rows for cell in self.cells)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of (decoded) input covered."""
+        return sum(cell.size_bytes for cell in self.cells)
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """All slices, in plan order."""
+        return tuple(part for cell in self.cells for part in cell.slices)
+
+    def describe(self) -> str:
+        """Name it for a person: files and rows."""
+        first, last = self.slices[0], self.slices[-1]
+        if first.file == last.file:
+            return f"{first.name} rows {first.first_row:,} to {last.first_row + last.rows - 1:,}"
+        return f"{first.name} to {last.name} ({self.rows:,} rows)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceAccount:
+    """What became of the rows of one slice, so far as reading decides it.
+
+    Attributes:
+        name: the file.
+        start: first byte covered.
+        stop: first byte behind it.
+        digest: digest of the bytes covered.
+        rows: rows read.
+        quarantined: rows that do not fit.
+        given_up: rows of a file that failed as a whole.
+        problem: why the rest of the file could not be read, and its rows not even be counted.
+    """
+
+    name: str
+    start: int
+    stop: int
+    digest: bytes
+    rows: int
+    quarantined: int = 0
+    given_up: int = 0
+    problem: str = ""
+
+
+def cell_rows_for(*, bytes_per_row: float, estimated_rows: float) -> int:
+    """Choose the rows of a cell: the largest power of two that the input allows.
+
+    It depends on nothing but the input, so that every machine lays the same grid.
+    """
+    limit = min(MAX_CELL_ROWS, CELL_BYTES / max(bytes_per_row, 1.0), estimated_rows / CELLS_PER_INPUT)
+    rows = MIN_CELL_ROWS
+    while rows * 2 <= limit:
+        rows *= 2
+    return rows
+
+
+def is_small(rows: int, cell_rows: int) -> bool:
+    """Tell whether a whole file is scored together with its neighbours."""
+    return cell_rows > 0 and rows * 2 < cell_rows
+
+
+def ends_group(name: str, rows: int, cell_rows: int) -> bool:
+    """Tell whether a group of small files ends behind this one, whatever its size.
+
+    The border depends on the name, not on what came before: a file added to the input then moves only the groups
+    near it, and all others keep what is staged for them. Groups end so once a cell's worth of rows, on average.
+    """
+    return zlib.crc32(name.encode("utf-8", "surrogateescape")) * cell_rows < rows * 2**32
+
+
+def slice_digest(data: bytes | bytearray | memoryview) -> bytes:
+    """Digest the bytes a slice covers (8 bytes)."""
+    return hashlib.sha256(data).digest()[:8]
+
+
+def input_digest(slices: Iterable[tuple[str, int, int, bytes]]) -> bytes:
+    """Digest a part's input from its slices' (name, start, stop, digest) in plan order (8 bytes)."""
+    whole = hashlib.sha256()
+    for name, start, stop, digest in slices:
+        whole.update(f"{name}\0{start}\0{stop}\0".encode("utf-8", "surrogateescape") + digest)
+    return whole.digest()[:8]
+
+
+def identity_digest(files: Iterable[InputFile]) -> bytes:
+    """Digest the identities of the files a part covers (4 bytes)."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(file.identity.encode("utf-8", "surrogateescape") + b"\n")
+    return whole.digest()[:4]
+
+
+def name_digest(name: str) -> bytes:
+    """Digest the name of a file for the index of staged parts (4 bytes)."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:4]

@@ -1,0 +1,29 @@
+"""What can go wrong, as sentences for the person who started the job.
+
+    ScorelineError
+    ├── InputError          the input cannot be listed or read
+    ├── ModelLoadError      the model cannot be loaded, or not used in the way asked for
+    └── PredictionError     what the model returned cannot be written
+
+`runtime.errors` continues the tree with what only the driver meets.
+"""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "ModelLoadError", "PredictionError", "ScorelineError"]
+
+
+class ScorelineError(Exception):
+    """A failure explained in one sentence: what, where, why, what to do."""
+
+
+class InputError(ScorelineError):
+    """The input cannot be listed or read."""
+
+
+class ModelLoadError(ScorelineError):
+    """The model cannot be loaded, or cannot be used in the way asked for."""
+
+
+class PredictionError(ScorelineError):
+    """What the model returned cannot be written."""

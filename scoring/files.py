@@ -1,0 +1,264 @@
+"""List input files, and read them as streams of decoded bytes."""
+
+from __future__ import annotations
+
+import codecs
+import fnmatch
+import glob
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from scoring.cells import InputFile
+from scoring.errors import InputError
+from scoring.rows import Dialect
+
+CSV_EXTENSIONS = (".csv", ".csv.gz", ".csv.zst")
+COMPRESSED_EXTENSIONS = (".gz", ".zst")
+HEAD_BYTES = 64 * 2**10
+COMPRESSED_READ_BYTES = 512 * 2**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What to list and how to read it.
+
+    Attributes:
+        url: a file, a folder or a glob; a local path or a ``file:`` URL.
+        input_type: ``uri_folder``, ``uri_file``, or empty: whatever is found.
+        include: globs that names must match (any one); empty takes all.
+        recursive: whether to look into sub-folders.
+        input_format: ``csv`` reads every file as CSV; empty goes by the extension.
+        dialect: how the CSV files are written.
+    """
+
+    url: str
+    input_type: str = ""
+    include: tuple[str, ...] = ()
+    recursive: bool = False
+    input_format: str = ""
+    dialect: Dialect = Dialect()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The input files in plan order, and how many were left out, by reason."""
+
+    files: tuple[InputFile, ...]
+    skipped: tuple[tuple[str, int], ...] = ()
+
+
+def local_path(url: str) -> str:
+    """Turn a local path or ``file:`` URL into an absolute path.
+
+    Raises:
+        InputError: the URL is of another scheme.
+    """
+    if url.lower().startswith("file:"):
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise InputError(f"{url}: a file: URL names this machine only, not {parts.netloc!r}; write file:///path")
+        return os.path.abspath(unquote(parts.path))
+    scheme = url.split("://", 1)[0] if "://" in url else ""
+    if scheme:
+        raise InputError(f"{url}: {scheme}:// is not read yet; use a local path or a file: URL")
+    return os.path.abspath(os.path.expanduser(url))
+
+
+def list_inputs(spec: InputSpec) -> Listing:
+    """List the input once, sorted by the bytes of the paths below its root.
+
+    Raises:
+        InputError: nothing is there, nothing of it can be scored, or a file has an extension no reader knows.
+    """
+    path = local_path(spec.url)
+    exists = os.path.exists(path)
+    if not exists and glob.has_magic(path):
+        if spec.input_type == "uri_file":
+            raise InputError(f"{spec.url}: a glob names many files; use --input-type uri_folder or leave it out")
+        root, names = _globbed(path)
+    elif not exists:
+        hint = " (it is a link to nothing)" if os.path.islink(path) else ""
+        raise InputError(f"{spec.url}: no such file or folder{hint}")
+    elif os.path.isdir(path):
+        if spec.input_type == "uri_file":
+            raise InputError(f"{spec.url} is a folder, but --input-type says uri_file; use uri_folder")
+        root, names = path, list(_below(path, ""))
+    else:
+        if spec.input_type == "uri_folder":
+            raise InputError(f"{spec.url} is a file, but --input-type says uri_folder; use uri_file")
+        return Listing(files=(_stat(os.path.dirname(path), os.path.basename(path)),))
+    return _select(spec, root, names)
+
+
+def _below(root: str, prefix: str) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(os.path.join(root, prefix)))
+    except OSError as error:
+        raise InputError(f"{os.path.join(root, prefix)}: cannot be listed: {error.strerror}") from None
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir():
+            # nothing hidden is read, so nothing below it is looked at
+            if entry.name.startswith(("_", ".")):
+                yield name
+            else:
+                yield from _below(root, name + "/")
+        else:
+            yield name
+
+
+def _globbed(pattern: str) -> tuple[str, list[str]]:
+    root = pattern
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    names = [os.path.relpath(path, root) for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path)]
+    return root, [name.replace(os.sep, "/") for name in names]
+
+
+def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
+    skipped = {"hidden": 0, "nested": 0, "not included": 0}
+    kept = []
+    for name in names:
+        if any(part.startswith(("_", ".")) for part in name.split("/")):
+            skipped["hidden"] += 1
+        elif "/" in name and not spec.recursive and not glob.has_magic(spec.url):
+            skipped["nested"] += 1
+        elif spec.include and not any(fnmatch.fnmatchcase(name, pattern) for pattern in spec.include):
+            skipped["not included"] += 1
+        else:
+            kept.append(name)
+    counts = tuple((reason, count) for reason, count in skipped.items() if count)
+    if not kept:
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts)
+        hint = "; --recursive looks into sub-folders" if skipped["nested"] else ""
+        raise InputError(f"{spec.url}: no input files" + (f" ({left_out} left out{hint})" if left_out else ""))
+    if not spec.input_format:
+        unknown = [name for name in kept if not name.lower().endswith(CSV_EXTENSIONS)]
+        if unknown:
+            shown = ", ".join(sorted(unknown)[:5]) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
+            raise InputError(
+                f"{spec.url}: no reader for {shown} (known: {' '.join(CSV_EXTENSIONS)}); "
+                "choose files with --include '*.csv', or read all as CSV with --input-format csv"
+            )
+    kept.sort(key=lambda name: name.encode("utf-8", "surrogateescape"))
+    return Listing(files=tuple(_stat(root, name) for name in kept), skipped=counts)
+
+
+def _stat(root: str, name: str) -> InputFile:
+    path = os.path.join(root, name)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: it is a link to nothing") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: it is no regular file; copy it to one first")
+    return InputFile(name=name, url=path, size_bytes=status.st_size, version=str(status.st_mtime_ns))
+
+
+def is_compressed(name: str) -> bool:
+    """Tell whether a file is decompressed while it is read."""
+    return name.lower().endswith(COMPRESSED_EXTENSIONS)
+
+
+def check_readable(file: InputFile, dialect: Dialect) -> None:
+    """Refuse a file that cannot be opened, or whose first bytes are no text.
+
+    Raises:
+        InputError: it names the file and the reason.
+    """
+    try:
+        with open(file.url, "rb") as source:
+            head = source.read(HEAD_BYTES)
+    except OSError as error:
+        raise InputError(f"{file.url}: cannot be read: {error.strerror}") from None
+    if is_compressed(file.name):
+        magic = b"\x1f\x8b" if file.name.lower().endswith(".gz") else b"\x28\xb5\x2f\xfd"
+        if head and not head.startswith(magic):
+            raise InputError(f"{file.url}: not a {file.name.rsplit('.', 1)[1]} file, whatever its name says")
+    elif dialect.direct and b"\0" in head:
+        raise InputError(
+            f"{file.url}: not a text file (it has a zero byte at {head.index(0):,}); leave it out with --include, "
+            "or name its --encoding if it is UTF-16 or UTF-32"
+        )
+
+
+class DecodedStream:
+    """The bytes of a file as its slices count them: decompressed, and as UTF-8 where they could not be cut as they are."""
+
+    def __init__(self, file: InputFile, dialect: Dialect) -> None:
+        self._raw = open(file.url, "rb", buffering=0)  # noqa: SIM115 (closed by close)
+        self._inflated = _inflate(self._raw, file.name) if is_compressed(file.name) else None
+        self._decoder = None if dialect.direct else codecs.getincrementaldecoder(dialect.encoding)()
+        self._encoding = dialect.encoding
+        self._ended = False
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes of the file were read so far."""
+        return self._raw.tell()
+
+    def read(self, size_bytes: int) -> bytes:
+        """Read the next bytes, about as many as asked for; none at the end.
+
+        Raises:
+            InputError: the file is torn or not in its encoding.
+            OSError: it cannot be read.
+        """
+        while not self._ended:
+            data = next(self._inflated, b"") if self._inflated else self._raw.read(size_bytes)
+            self._ended = not data
+            if self._decoder is None:
+                return data
+            try:
+                text = self._decoder.decode(data, final=self._ended)
+            except UnicodeDecodeError as error:
+                raise InputError(f"not valid {self._encoding}: {error.reason}") from None
+            if text:
+                return text.encode("utf-8", "surrogatepass")
+        return b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+
+
+def _inflate(source: RawIOBase, name: str) -> Iterator[bytes]:
+    """Decompress a gz or zst file of any number of members or frames.
+
+    Raises:
+        InputError: it ends too early, or is damaged.
+    """
+    begin, damage = _decompressor(name)
+    data = b""
+    while data or (data := source.read(COMPRESSED_READ_BYTES) or b""):
+        member = begin()
+        while True:
+            try:
+                text = member.decompress(data)
+            except damage as error:
+                raise InputError(f"cannot be decompressed: {error}") from None
+            if text:
+                yield text
+            if member.eof:
+                # some tools pad the end of a gzip file with zeros
+                data = member.unused_data.lstrip(b"\0")
+                break
+            data = source.read(COMPRESSED_READ_BYTES) or b""
+            if not data:
+                raise InputError("cannot be decompressed: the file ends in the middle of its compressed data")
+
+
+def _decompressor(name: str) -> tuple[Callable[[], Any], type[Exception]]:
+    if name.lower().endswith(".zst"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+    return lambda: zlib.decompressobj(wbits=31), zlib.error

@@ -1,0 +1,227 @@
+"""An MLflow model of any pyfunc flavor."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pyarrow as pa
+
+from scoring.errors import InputError, ModelLoadError
+from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
+
+METHODS = (
+    "predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "transform",
+)  # fmt: skip
+_DTYPE_KINDS = {
+    "int64": "long", "int32": "integer", "float64": "double", "float32": "float", "bool": "boolean",
+    "str": "string", "object": "string",
+}  # fmt: skip
+
+
+class MlflowModel:
+    """A model folder loaded by ``mlflow.pyfunc``.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, lacks the method, or its signature cannot be read from CSV.
+    """
+
+    def __init__(self, spec: ScorerSpec) -> None:
+        import mlflow.pyfunc
+
+        try:
+            self._model = mlflow.pyfunc.load_model(spec.model_path)
+        except ModuleNotFoundError as error:
+            raise ModelLoadError(_missing_module(spec.model_path, error)) from None
+        except Exception as error:
+            # whatever the model's code raises while it loads is the answer
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise ModelLoadError(
+                f"{spec.model_path}: the model cannot be loaded: {type(error).__name__}: {error} "
+                f"({os.path.basename(last.filename)}:{last.lineno})"
+            ) from error
+        self._spec = spec
+        self._limit_jobs(spec.threads)
+        signature = self._model.metadata.signature
+        self._inputs = None if signature is None else signature.inputs
+        self._outputs = None if signature is None or spec.method != "predict" else signature.outputs
+        self._kinds, self._kind_of_all = _output_kinds(self._outputs)
+        self._params = self._typed_params()
+        self.classes: tuple[str, ...] = ()
+        self._method = self._bound_method()
+
+    def columns(self, header: tuple[str, ...], sample: pa.Table | None) -> tuple[ColumnSpec, ...] | None:
+        """Say which columns the model wants; see `Scorer.columns`."""
+        wanted = self._signature_columns(header)
+        if wanted is None and sample is not None:
+            wanted = _inferred(sample)
+        if wanted is None:
+            return None
+        given = dict(self._spec.types)
+        unknown = sorted(set(given) - {column.name for column in wanted})
+        if unknown:
+            raise ModelLoadError(
+                f"--types names {', '.join(unknown)}, which the model does not read; it reads "
+                + ", ".join(column.name for column in wanted)
+            )
+        return tuple(
+            ColumnSpec(name=column.name, type=given.get(column.name, column.type), required=column.required)
+            for column in wanted
+        )
+
+    def predict(self, table: pa.Table) -> Any:
+        """Predict for the rows of a table of the columns wanted."""
+        return self._method(table.to_pandas())
+
+    def kind(self, column: str) -> str | None:
+        """Name the type by which an output column is written, where the signature has one."""
+        return self._kinds.get(column, self._kind_of_all)
+
+    def _signature_columns(self, header: tuple[str, ...]) -> tuple[ColumnSpec, ...] | None:
+        schema = self._inputs
+        if schema is None:
+            return None
+        if schema.is_tensor_spec():
+            return self._tensor_columns(schema, header)
+        columns = []
+        names = schema.input_names()
+        if len(names) != len(schema.inputs) or None in names:
+            if not header:
+                return None
+            if len(header) < len(schema.inputs):
+                raise ModelLoadError(
+                    f"{self._spec.model_path}: the signature wants {len(schema.inputs)} columns, in order, "
+                    f"and the first file has {len(header)}"
+                )
+            names = list(header[: len(schema.inputs)])
+        for name, column in zip(names, schema.inputs, strict=True):
+            type_name = getattr(column.type, "name", None)
+            if type_name not in COLUMN_TYPES:
+                raise ModelLoadError(
+                    f"{self._spec.model_path}: column {name!r} of the signature is of type {column.type}, "
+                    f"which a CSV file cannot hold (it can hold {', '.join(COLUMN_TYPES)})"
+                )
+            required = getattr(column, "required", True)
+            columns.append(ColumnSpec(name=name, type=type_name, required=required))
+        return tuple(columns)
+
+    def _tensor_columns(self, schema: Any, header: tuple[str, ...]) -> tuple[ColumnSpec, ...] | None:
+        """Read a tensor of rows from all columns of the header, or named one-dimensional ones from theirs."""
+        tensors = schema.inputs
+        types = [_DTYPE_KINDS.get(str(tensor.type)) for tensor in tensors]
+        if all(tensor.name and len(tensor.shape) == 1 for tensor in tensors) and None not in types:
+            return tuple(
+                ColumnSpec(name=tensor.name, type=kind) for tensor, kind in zip(tensors, types, strict=True) if kind
+            )
+        kind = types[0]
+        if len(tensors) > 1 or len(tensors[0].shape) != 2 or kind is None:
+            raise ModelLoadError(
+                f"{self._spec.model_path}: its signature wants {schema}, which rows of a CSV file cannot hold; "
+                "save the model with a signature of columns"
+            )
+        if not header:
+            return None
+        width = tensors[0].shape[1]
+        if width not in (-1, len(header)):
+            raise ModelLoadError(
+                f"{self._spec.model_path}: the signature wants rows of {width} values, "
+                f"and the first file has {len(header)} columns"
+            )
+        return tuple(ColumnSpec(name=name, type=kind) for name in header)
+
+    def _inner(self) -> Any:
+        """Get at the model inside, of whatever flavor."""
+        for name in ("unwrap_python_model", "get_raw_model"):
+            try:
+                return getattr(self._model, name)()
+            except Exception:  # noqa: BLE001, S112 (MLflow's own refusals differ by flavor and version)
+                continue
+        return getattr(self._model, "_model_impl", self._model)
+
+    def _limit_jobs(self, threads: int) -> None:
+        """Set every ``n_jobs`` of a scikit-learn model, for sums of many threads differ from run to run."""
+        inner = self._inner()
+        get_params = getattr(inner, "get_params", None)
+        if not callable(get_params) or not callable(getattr(inner, "set_params", None)):
+            return
+        try:
+            jobs = [name for name in get_params(deep=True) if name == "n_jobs" or name.endswith("__n_jobs")]
+            inner.set_params(**dict.fromkeys(jobs, threads))
+        except (TypeError, ValueError, AttributeError):
+            # looks like scikit-learn and is not
+            return
+
+    def _typed_params(self) -> dict[str, Any] | None:
+        if not self._spec.params:
+            return None
+        schema = getattr(self._model.metadata.signature, "params", None)
+        known = {param.name: param for param in schema.params} if schema is not None else {}
+        params: dict[str, Any] = {}
+        for name, text in self._spec.params:
+            if name not in known:
+                offered = f"it takes {', '.join(known)}" if known else "its signature has none"
+                raise ModelLoadError(f"--param {name}: the model takes no such parameter; {offered}")
+            try:
+                params[name] = json.loads(text) if known[name].dtype.name != "string" else text
+            except ValueError:
+                raise ModelLoadError(f"--param {name}={text}: not a {known[name].dtype.name}") from None
+        return params
+
+    def _bound_method(self) -> Callable[[Any], Any]:
+        name = self._spec.method
+        if name == "predict":
+            if self._params is None:
+                return self._model.predict  # type: ignore[no-any-return]
+            return lambda frame: self._model.predict(frame, params=self._params)
+        inner = self._inner()
+        method = getattr(inner, name, None)
+        if not callable(method):
+            offered = [known for known in METHODS if known == "predict" or callable(getattr(inner, known, None))]
+            raise ModelLoadError(f"--method {name}: {type(inner).__name__} has no such method; it has {', '.join(offered)}")
+        if self._params is not None:
+            raise ModelLoadError(f"--param goes with --method predict only, not with {name}")
+        if name.startswith("predict"):
+            self.classes = tuple(str(value) for value in getattr(inner, "classes_", ()))
+        return method  # type: ignore[no-any-return]
+
+
+def _missing_module(model_path: str, error: ModuleNotFoundError) -> str:
+    requirements = os.path.join(model_path, "requirements.txt")
+    install = f"pip install -r {requirements}" if os.path.exists(requirements) else f"pip install {error.name}"
+    return f"{model_path}: the model needs the module {error.name!r}, which is not installed here; {install}"
+
+
+def _output_kinds(schema: Any) -> tuple[dict[str, str], str | None]:
+    """Read the types of outputs off a signature: by name, and the one of all others."""
+    if schema is None:
+        return {}, None
+    kinds: dict[str, str] = {}
+    for spec in schema.inputs:
+        kind = _DTYPE_KINDS.get(str(spec.type)) if schema.is_tensor_spec() else getattr(spec.type, "name", None)
+        if kind is None:
+            continue
+        if spec.name is None:
+            return {}, kind
+        kinds[spec.name] = kind
+    return kinds, None
+
+
+def _inferred(sample: pa.Table) -> tuple[ColumnSpec, ...]:
+    """Read the types of columns off rows of text, as pandas does."""
+    import pandas as pd
+
+    text = StringIO()
+    sample.to_pandas().to_csv(text, index=False)
+    text.seek(0)
+    frame = pd.read_csv(text)
+    if len(frame.columns) != sample.num_columns:
+        raise InputError("the columns of the first file cannot be told apart; give the model a signature")
+    kinds = {"i": "long", "u": "long", "f": "double", "b": "boolean"}
+    return tuple(
+        ColumnSpec(name=name, type=kinds.get(dtype.kind, "string"))
+        for name, dtype in zip(sample.column_names, frame.dtypes, strict=True)
+    )

@@ -1,0 +1,53 @@
+"""Import what a model needs, once, before workers are forked."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+
+_SCAN_BYTES = 8 * 2**20
+"""How much of each file of a model is searched for the names of modules."""
+
+
+def preload(model_path: str) -> None:
+    """Import MLflow, the readers and writers, and the modules that a model's files name.
+
+    What cannot be imported is left for the worker, which says what is missing.
+    """
+    names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.readers", "scoring.columns", "pandas"]
+    names += _modules_of(model_path)
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def _modules_of(model_path: str) -> list[str]:
+    """Find the flavor's module and those of its library that the model's files name."""
+    try:
+        with open(os.path.join(model_path, "MLmodel"), encoding="utf-8") as source:
+            match = re.search(r"loader_module:\s*([\w.]+)", source.read())
+    except OSError:
+        return []
+    if match is None:
+        return []
+    loader = match[1]
+    package = loader.rpartition(".")[2]
+    found: set[str] = set()
+    for folder, _, files in os.walk(model_path):
+        for file in files:
+            if file.endswith((".pkl", ".skops", ".json", ".joblib")):
+                found |= _names_in(os.path.join(folder, file), package)
+    if any(file.endswith(".skops") for file in os.listdir(model_path)):
+        found.add("skops.io")
+    return [loader, *sorted(found)]
+
+
+def _names_in(path: str, package: str) -> set[str]:
+    try:
+        with open(path, "rb") as source:
+            head = source.read(_SCAN_BYTES)
+    except OSError:
+        return set()
+    return {name.decode() for name in re.findall(rb"\b" + package.encode() + rb"(?:\.[a-z_]\w*)+", head)}

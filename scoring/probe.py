@@ -1,0 +1,79 @@
+"""Before anything is cut or grouped: does the model predict each row by itself?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from scoring.cells import Cell
+from scoring.columns import Column, prediction_columns
+from scoring.errors import InputError, ModelLoadError
+from scoring.readers import read_cell, read_text
+from scoring.scorer import Scorer
+from scoring.specs import ColumnSpec, ReadPlan
+
+INFERENCE_ROWS = 10_000
+RELATIVE = 1e-6
+RELATIVE_SINGLE = 1e-3
+"""How far predictions may differ by rounding, in double and in single precision."""
+
+
+def first_columns(scorer: Scorer, cell: Cell, plan: ReadPlan) -> tuple[ColumnSpec, ...]:
+    """Find the columns of a model without a signature in the first file with rows.
+
+    Raises:
+        InputError, ModelLoadError: they cannot be found.
+    """
+    first = next(part for part in cell.slices if part.rows)
+    columns = scorer.columns(first.columns, None) or scorer.columns(
+        first.columns, read_text(first, plan, INFERENCE_ROWS)
+    )
+    if columns is None:
+        raise ModelLoadError("the model has no signature, and its columns cannot be told from the input")
+    return columns
+
+
+def objection_to_cutting(scorer: Scorer, cell: Cell, plan: ReadPlan, rows: int) -> str:
+    """Score the first rows whole and in two parts, and say so if that makes a difference.
+
+    What fails here is left for the scoring itself to report.
+    """
+    try:
+        table = read_cell(cell, plan).table
+    except InputError:
+        return ""
+    if table is None or table.num_rows < 2:
+        return ""
+    table = table.slice(0, rows)
+    half = table.num_rows // 2
+    try:
+        whole = _predicted(scorer, table)
+        parts = [_predicted(scorer, table.slice(0, half)), _predicted(scorer, table.slice(half))]
+    except Exception:  # noqa: BLE001 (the model's own exceptions)
+        return ""
+    if all(whole.keys() == part.keys() for part in parts) and all(
+        _alike(column, _joined(parts[0][name], parts[1][name])) for name, column in whole.items()
+    ):
+        return ""
+    return "predictions depend on which rows are scored together (or are random): use --chunk-rows 0"
+
+
+def _predicted(scorer: Scorer, table: pa.Table) -> dict[str, Column]:
+    return prediction_columns(scorer.predict(table), table.num_rows, classes=scorer.classes)
+
+
+def _joined(one: Column, other: Column) -> list[object]:
+    return [*list(one), *list(other)]
+
+
+def _alike(whole: Column, parts: list[object]) -> bool:
+    expected = np.asarray(list(whole))
+    found = np.asarray(parts)
+    if expected.shape != found.shape:
+        return False
+    if expected.dtype.kind == "f" and found.dtype.kind == "f":
+        relative = RELATIVE if expected.dtype.itemsize > 4 else RELATIVE_SINGLE
+        scale = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(expected))
+        return bool(np.allclose(expected, found, rtol=relative, atol=relative * 1e-3 * scale, equal_nan=True))
+    return [str(value) for value in expected.tolist()] == [str(value) for value in found.tolist()]
+

@@ -1,0 +1,484 @@
+"""Read the rows of a cell into the frame the model is called with; rows that do not fit go aside.
+
+Arrow reads a whole cell at once. Only where it meets something odd (a value that is not of its type, a record with too few
+fields) is the column in question read as text and judged by `scoring.fields`; only where its count of rows differs from the
+scanner's are records tokenized one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from scoring.cells import Cell, Slice, SliceAccount, slice_digest
+from scoring.errors import InputError
+from scoring.fields import ARROW_TYPES, FALSE, MISSING, REFUSES_BLANKS, TEXT_FIRST, TRUE, blank_reason, convert
+from scoring.rows import Dialect, split_fields
+from scoring.scan_csv import is_blank, scan_blocks, walk_records
+from scoring.specs import ColumnSpec, ReadPlan
+
+TRAILING = "\0trailing"
+"""Column name of the empty field that ends each record of some files."""
+MAX_ARROW_BLOCK = 2**30
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class CellInput:
+    """A cell as read.
+
+    Attributes:
+        table: the rows that fit, typed, columns in the order wanted.
+        rows: their numbers in their files.
+        counts: per slice, its file and how many of its rows are in the table.
+        keep: text of the columns to keep, a column each.
+        quarantine: an entry for each row that does not fit, in order.
+        causes: how often which cause met a row.
+        accounts: one for each slice.
+    """
+
+    table: pa.Table | None = None
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    counts: list[tuple[str, int]] = field(default_factory=list)
+    keep: list[pa.Array] = field(default_factory=list)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    causes: Counter[str] = field(default_factory=Counter)
+    accounts: list[SliceAccount] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Slices that are read in one go: what precedes their records, and the records."""
+
+    slices: tuple[Slice, ...]
+    heads: tuple[bytes, ...]
+    bodies: tuple[bytes, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.slices)
+
+
+Misfits = dict[int, list[tuple[str | None, str | None, str]]]
+"""Row of a run -> its misfits as (column, value, reason)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A run as read: the rows that fit, the text of the columns to keep, and the rest."""
+
+    table: pa.Table
+    keep: pa.Table | None
+    misfits: Misfits
+
+
+def read_cell(cell: Cell, plan: ReadPlan) -> CellInput:
+    """Read the slices of a cell, each from where it lies.
+
+    Raises:
+        InputError: a file is not what it was when it was scanned.
+        OSError: a file cannot be read.
+    """
+    result = CellInput()
+    outcomes: list[_Outcome] = []
+    row_numbers: list[Rows] = []
+    for run, accounts in _runs(cell.slices, plan, result):
+        outcome = _read_run(run, plan)
+        outcomes.append(outcome)
+        bad = np.array(sorted(outcome.misfits), dtype=np.int64)
+        _quarantine(run, outcome.misfits, plan, result)
+        position = 0
+        for part, account in zip(run.slices, accounts, strict=True):
+            inside = bad[np.searchsorted(bad, position) : np.searchsorted(bad, position + part.rows)] - position
+            result.accounts.append(replace(account, quarantined=len(inside)))
+            result.counts.append((part.name, part.rows - len(inside)))
+            numbers = np.arange(part.first_row, part.first_row + part.rows)
+            row_numbers.append(np.delete(numbers, inside) if len(inside) else numbers)
+            position += part.rows
+    if outcomes:
+        result.table = _concatenated([outcome.table for outcome in outcomes], plan)
+        result.rows = row_numbers[0] if len(row_numbers) == 1 else np.concatenate(row_numbers)
+        texts = [outcome.keep for outcome in outcomes if outcome.keep is not None]
+        result.keep = [
+            pa.chunked_array([chunk for text in texts for chunk in text[name].chunks], pa.string()).combine_chunks()
+            for name in plan.keep
+        ]
+    # failed files are met before the runs around them are read
+    place = {part.name: index for index, part in enumerate(cell.slices)}
+    result.accounts.sort(key=lambda account: place[account.name])
+    result.quarantine.sort(key=lambda entry: (place[entry["file"]], -1 if entry["row"] is None else entry["row"]))
+    return result
+
+
+def read_text(part: Slice, plan: ReadPlan, rows: int) -> pa.Table:
+    """Read the first rows of a slice as text, all columns, nothing missing and nothing judged."""
+    delimiter = ord(plan.dialect.delimiter)
+    body = fetch(part)[part.skip_bytes :]
+    records: list[list[str]] = []
+    for start, stop, _ in walk_records(body, 0, delimiter, final=True):
+        if len(records) == rows:
+            break
+        if not is_blank(body[start:stop], delimiter):
+            text = body[start:stop].decode(plan.dialect.stream_encoding, "backslashreplace")
+            fields, _ = split_fields(text, plan.dialect.delimiter)
+            if len(fields) == part.width:
+                records.append(fields)
+    columns = list(zip(*records, strict=True)) or [()] * len(part.columns)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(part.columns, columns, strict=False)})
+
+
+def _concatenated(tables: list[pa.Table], plan: ReadPlan) -> pa.Table:
+    """Put tables together; an optional column that only some files have is missing in the rows of the others."""
+    if len(tables) == 1:
+        return tables[0]
+    names = {name for table in tables for name in table.column_names}
+    columns = [column for column in plan.columns if column.name in names]
+    filled = [
+        pa.table(
+            {
+                column.name: table[column.name]
+                if column.name in table.column_names
+                else pa.nulls(table.num_rows, _final_type(column))
+                for column in columns
+            }
+        )
+        for table in tables
+    ]
+    return pa.concat_tables(filled)
+
+
+def _final_type(column: ColumnSpec) -> pa.DataType:
+    return {"float": pa.float32(), "binary": pa.binary()}.get(column.type, ARROW_TYPES[column.type])
+
+
+def _runs(slices: Iterable[Slice], plan: ReadPlan, result: CellInput) -> Iterator[tuple[_Run, list[SliceAccount]]]:
+    """Fetch the slices; give up those of failed files; put like neighbours together."""
+    waiting: list[_Waiting] = []
+    for part in slices:
+        if part.problem:
+            result.quarantine.append({"file": part.name, "row": None, "rows": None, "reason": part.problem})
+            result.causes[f"{part.name}: {part.problem}"] += 1
+            result.accounts.append(replace(_account(part, b"", given_up=0), problem=part.problem))
+            continue
+        data = fetch(part)
+        missing = _missing_column(part, plan)
+        if missing is not None and part.rows:
+            reason = f"column {missing!r} is missing"
+            result.quarantine.append({"file": part.name, "row": None, "rows": part.rows, "reason": reason})
+            result.causes[f"rows of files without column {missing!r}"] += part.rows
+            result.accounts.append(_account(part, data, given_up=part.rows))
+            continue
+        account = _account(part, data, given_up=0)
+        if not part.rows:
+            result.accounts.append(account)
+            continue
+        if waiting and not (_alike(waiting[-1][0], part)):
+            yield _run_of(waiting)
+            waiting = []
+        body = data[part.skip_bytes :] if part.skip_bytes else data
+        waiting.append((part, data[: part.skip_bytes], body, account))
+    if waiting:
+        yield _run_of(waiting)
+
+
+def fetch(part: Slice) -> bytes:
+    """Read the bytes of a slice.
+
+    Raises:
+        InputError: the file is shorter than it was.
+    """
+    with open(part.url, "rb", buffering=0) as source:
+        source.seek(part.offset)
+        wanted = part.stop - part.start
+        data = source.read(wanted) or b""
+        while len(data) < wanted and (more := source.read(wanted - len(data))):
+            data += more
+    if len(data) != wanted:
+        raise InputError(f"{part.name}: the file became shorter while it was scored; run again when it rests")
+    return data
+
+
+def _account(part: Slice, data: bytes, *, given_up: int) -> SliceAccount:
+    return SliceAccount(
+        name=part.name, start=part.start, stop=part.stop, digest=slice_digest(data), rows=part.rows, given_up=given_up
+    )
+
+
+def _missing_column(part: Slice, plan: ReadPlan) -> str | None:
+    names = set(part.columns)
+    for column in plan.columns:
+        if column.required and column.name not in names:
+            return column.name
+    return next((name for name in plan.keep if name not in names), None)
+
+
+def _alike(one: Slice, other: Slice) -> bool:
+    return one.plain and other.plain and one.columns == other.columns and one.width == other.width
+
+
+_Waiting = tuple[Slice, bytes, bytes, SliceAccount]
+
+
+def _run_of(waiting: Sequence[_Waiting]) -> tuple[_Run, list[SliceAccount]]:
+    bodies = [body for _, _, body, _ in waiting]
+    for index, body in enumerate(bodies[:-1]):
+        if not body.endswith(b"\n"):
+            bodies[index] = body + b"\n"
+    slices = tuple(part for part, *_ in waiting)
+    run = _Run(slices, tuple(head for _, head, *_ in waiting), tuple(bodies))
+    return run, [account for *_, account in waiting]
+
+
+def _read_run(run: _Run, plan: ReadPlan) -> _Outcome:
+    if all(part.plain for part in run.slices):
+        body = _as_utf8(run.bodies[0] if len(run.bodies) == 1 else b"".join(run.bodies), plan.dialect)
+        outcome = _read_by_arrow(body, run, plan) if body is not None else None
+        if outcome is not None:
+            return outcome
+    return _read_by_record(run, plan)
+
+
+def _as_utf8(body: bytes, dialect: Dialect) -> bytes | None:
+    """Give the bytes as UTF-8, or None where some of them are not valid."""
+    if body.isascii():
+        return body
+    try:
+        text = body.decode(dialect.stream_encoding)
+    except UnicodeDecodeError:
+        return None
+    return body if dialect.stream_encoding.lower().replace("_", "-") in ("utf-8", "utf8") else text.encode()
+
+
+def _wanted(run: _Run, plan: ReadPlan) -> list[ColumnSpec]:
+    present = set(run.slices[0].columns)
+    return [column for column in plan.columns if column.name in present]
+
+
+def _field_names(run: _Run) -> list[str]:
+    first = run.slices[0]
+    return [*first.columns, TRAILING] if first.width > len(first.columns) else [*first.columns]
+
+
+_COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
+
+
+def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
+    """Read with Arrow; None where it does not see the scanner's rows."""
+    wanted, names = _wanted(run, plan), _field_names(run)
+    as_text = {column.name for column in wanted if column.type in TEXT_FIRST}
+    if _has_odd_numbers(body):
+        as_text.update(column.name for column in wanted)
+    ragged: list[tuple[int, int]] = []
+
+    def note_ragged(row: Any) -> str:
+        ragged.append((row.number - 1, row.actual_columns))
+        return "skip"
+
+    def read(types: dict[str, pa.DataType], *, missing: bool = True) -> pa.Table:
+        ragged.clear()
+        markers = list(MISSING) if missing else []
+        return pacsv.read_csv(
+            pa.BufferReader(body),
+            read_options=pacsv.ReadOptions(
+                use_threads=False, column_names=names, block_size=min(len(body) + 1, MAX_ARROW_BLOCK)
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=plan.dialect.delimiter, newlines_in_values=b'"' in body, invalid_row_handler=note_ragged
+            ),
+            convert_options=pacsv.ConvertOptions(
+                check_utf8=False,
+                column_types=types,
+                include_columns=list(types),
+                null_values=markers,
+                true_values=list(TRUE),
+                false_values=list(FALSE),
+                strings_can_be_null=missing,
+                quoted_strings_can_be_null=missing,
+            ),
+        )
+
+    raw = [*plan.keep, *names[len(run.slices[0].columns) :]]
+    keep = read(dict.fromkeys(raw, pa.string()), missing=False) if raw else None
+    table: pa.Table | None = None
+    while table is None:
+        types = {column.name: pa.string() if column.name in as_text else ARROW_TYPES[column.type] for column in wanted}
+        try:
+            table = read(types or {names[0]: pa.string()})
+        except pa.ArrowInvalid as error:
+            match = _COLUMN_IN_ERROR.search(str(error))
+            name = names[int(match[1])] if match and int(match[1]) < len(names) else None
+            if name is None or name in as_text:
+                return None
+            as_text.add(name)
+    if table.num_rows + len(ragged) != run.rows:
+        return None
+    misfits: Misfits = {row: [(None, None, _ragged_reason(fields, run))] for row, fields in ragged}
+    positions = np.arange(run.rows)
+    if ragged:
+        positions = np.delete(positions, [row for row, _ in ragged])
+    return _judge(table, keep, positions, misfits, run, plan, as_text)
+
+
+def _has_odd_numbers(body: bytes) -> bool:
+    """Tell whether there may be a number in a spelling that Arrow reads and the rules do not: 0x10, nan(1)."""
+    return (b"x" in body and b"0x" in body) or (b"X" in body and b"0X" in body) or (b"(" in body and b"n(" in body.lower())
+
+
+def _ragged_reason(fields: int, run: _Run) -> str:
+    first = run.slices[0]
+    return f"{fields} fields where the header has {len(first.columns) if fields == first.width else first.width}"
+
+
+_BAD_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def _read_by_record(run: _Run, plan: ReadPlan) -> _Outcome:
+    """Tokenize the records one by one: slow, and right whatever stands in them."""
+    wanted, names = _wanted(run, plan), _field_names(run)
+    delimiter = plan.dialect.delimiter
+    raw = [*plan.keep, *names[len(run.slices[0].columns) :]]
+    places = [names.index(name) for name in [*(column.name for column in wanted), *raw]]
+    records: list[list[str]] = []
+    positions: list[int] = []
+    misfits: Misfits = {}
+    row = 0
+    for body in run.bodies:
+        for start, stop, _ in walk_records(body, 0, ord(delimiter), final=True):
+            record = body[start:stop]
+            if is_blank(record, ord(delimiter)):
+                continue
+            text = record.decode(plan.dialect.stream_encoding, "surrogateescape")
+            fields, closed = split_fields(text, delimiter)
+            reason = ""
+            if not closed:
+                reason = "quote is never closed"
+            elif len(fields) != len(names):
+                reason = _ragged_reason(len(fields), run)
+            elif not text.isascii() and _BAD_BYTE.search(text):
+                reason = f"not valid {plan.dialect.encoding}"
+            if reason:
+                misfits[row] = [(None, None, reason)]
+            else:
+                records.append([fields[place] for place in places])
+                positions.append(row)
+            row += 1
+    if row != run.rows:
+        raise InputError(f"{run.slices[0].name}: the file changed while it was scored; run again when it rests")
+    columns = [pa.array(values, pa.string()) for values in zip(*records, strict=True)] if records else []
+    columns = columns or [pa.array([], pa.string()) for _ in places]
+    missing = pa.array(MISSING)
+    table = pa.table(
+        {
+            column.name: pc.if_else(pc.is_in(text, value_set=missing), pa.scalar(None, pa.string()), text)
+            for column, text in zip(wanted, columns, strict=False)
+        }
+    )
+    keep = pa.table(dict(zip(raw, columns[len(wanted) :], strict=True))) if raw else None
+    as_text = {column.name for column in wanted}
+    return _judge(table, keep, np.array(positions, dtype=np.int64), misfits, run, plan, as_text)
+
+
+def _judge(
+    table: pa.Table, keep: pa.Table | None, positions: Rows, misfits: Misfits, run: _Run, plan: ReadPlan, as_text: set[str]
+) -> _Outcome:
+    """Convert what was read as text, note every misfit, and leave the rows that fit.
+
+    Args:
+        table: the columns wanted, those in `as_text` still as text.
+        keep: text of other columns of the same rows.
+        positions: the row of the run that each row of the table is.
+        misfits: what is known to misfit; more is added.
+        run: what was read.
+        plan: how.
+        as_text: names of the columns to convert.
+    """
+    columns: dict[str, pa.ChunkedArray] = {}
+    for column in _wanted(run, plan):
+        values = table[column.name]
+        if column.name in as_text:
+            text = values.combine_chunks()
+            values, reasons = convert(text, column.type, plan.date_format)
+            for index, reason in sorted(reasons.items()):
+                misfits.setdefault(int(positions[index]), []).append((column.name, text[index].as_py(), reason))
+        elif column.type in REFUSES_BLANKS and values.null_count:
+            reason = blank_reason(column.type)
+            for index in np.flatnonzero(pc.is_null(values).to_numpy()).tolist():
+                misfits.setdefault(int(positions[index]), []).append((column.name, None, reason))
+        if column.type in ("float", "binary"):
+            values = values.cast(_final_type(column))
+        columns[column.name] = values
+    if keep is not None and TRAILING in keep.column_names:
+        full = np.flatnonzero(pc.not_equal(keep[TRAILING], "").to_numpy())
+        for index in full.tolist():
+            misfits[int(positions[index])] = [(None, None, _ragged_reason(run.slices[0].width, run))]
+    judged = pa.table(columns) if columns else table.select([])
+    if misfits and table.num_rows:
+        bad = np.fromiter(misfits, dtype=np.int64, count=len(misfits))
+        fits = pa.array(~np.isin(positions, bad))
+        judged = judged.filter(fits)
+        keep = keep.filter(fits) if keep is not None else None
+    return _Outcome(judged, keep, misfits)
+
+
+def _quarantine(run: _Run, misfits: Misfits, plan: ReadPlan, result: CellInput) -> None:
+    """Write an entry for each row that does not fit, and count its cause."""
+    if not misfits:
+        return
+    rows = sorted(misfits)
+    position = 0
+    for part, head, body in zip(run.slices, run.heads, run.bodies, strict=True):
+        inside = [row - position for row in rows[bisect_left(rows, position) : bisect_left(rows, position + part.rows)]]
+        for row, (line, text) in zip(inside, _locate(part, head, body, inside, plan.dialect), strict=True):
+            found = misfits[row + position]
+            column, value, reason = found[0]
+            entry: dict[str, Any] = {
+                "file": part.name, "row": part.first_row + row, "line": line,
+                "column": column, "value": text if column is None else value, "reason": reason,
+            }  # fmt: skip
+            if len(found) > 1:
+                entry["more"] = [
+                    {"column": other, "value": value, "reason": reason} for other, value, reason in found[1:]
+                ]
+            if not plan.quarantine_values:
+                _omit_values(entry)
+            result.quarantine.append(entry)
+            result.causes[f"{column}: {reason}" if column is not None else reason] += 1
+        position += part.rows
+
+
+def _omit_values(entry: dict[str, Any]) -> None:
+    del entry["value"]
+    for other in entry.get("more", ()):
+        del other["value"]
+
+
+def _locate(
+    part: Slice, head: bytes, body: bytes, rows: Sequence[int], dialect: Dialect
+) -> Iterator[tuple[int, str]]:
+    """Find the physical line and the text of rows of a slice, given in order."""
+    if not rows:
+        return
+    delimiter = ord(dialect.delimiter)
+    blocks = list(scan_blocks([body], delimiter=dialect.delimiter))
+    row_stops = np.concatenate([block.row_stops for block in blocks])
+    line_stops = np.concatenate([block.line_stops for block in blocks])
+    before = part.first_line + sum(len(block.line_stops) for block in scan_blocks([head], delimiter=dialect.delimiter))
+    for row in rows:
+        begin = int(row_stops[row - 1]) if row else 0
+        piece = body[begin : int(row_stops[row])]
+        for start, stop, _ in walk_records(piece, 0, delimiter, final=True):
+            if not is_blank(piece[start:stop], delimiter):
+                line = before + int(np.searchsorted(line_stops, begin + start, side="right"))
+                yield line, piece[start:stop].decode(dialect.stream_encoding, "backslashreplace")
+                break

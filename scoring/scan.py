@@ -1,0 +1,75 @@
+"""What the driver and the scanner say to each other about the one pass over the input::
+
+    driver                          scanner
+      ── InputSpec, Begin ───────────▶  list, choose or take the grid
+      ◀── Listing, Grid ───────────────
+      ◀── Cell, StagedCells, … ────────  scan, group, match what is staged, fill the spool
+      ◀── ScanEnd (or Refused) ────────
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scoring.cells import Cell
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCover:
+    """What one staged part covers, read from its key."""
+
+    key: str
+    name_digest: bytes
+    start: int
+    length: int
+    rows: int
+    identity: bytes
+    input_digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The driver's order to scan.
+
+    Attributes:
+        cell_rows: the grid: -1 chooses it, 0 makes one cell of each file.
+        staged: parts that may be used again.
+        limit_rows: stop after so many rows; 0 reads all.
+        spool: folder for decoded slices, of its own.
+        spool_bytes: how much may lie there.
+    """
+
+    cell_rows: int = -1
+    staged: tuple[StagedCover, ...] = ()
+    limit_rows: int = 0
+    spool: str = ""
+    spool_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The grid chosen, and the rows the input is estimated to have."""
+
+    cell_rows: int
+    estimated_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCells:
+    """Consecutive cells whose scores are staged already, under this key."""
+
+    key: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanEnd:
+    """The input was read to its end."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The input cannot be scored; the text says why."""
+
+    reason: str

@@ -1,0 +1,63 @@
+"""What a worker is told, as plain data: the model to load and how to read for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scoring.rows import Dialect
+
+COLUMN_TYPES = ("long", "integer", "double", "float", "boolean", "string", "datetime", "binary")
+"""The types of MLflow's signatures that a CSV field can be read as."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnSpec:
+    """One column the model wants.
+
+    Attributes:
+        name: its name.
+        type: one of `COLUMN_TYPES`.
+        required: whether a file must have it.
+    """
+
+    name: str
+    type: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerSpec:
+    """A model, and how it is used.
+
+    Attributes:
+        model_path: folder with the ``MLmodel`` file.
+        method: what is called for each cell: ``predict`` or a method of the model inside.
+        params: parameters of ``predict`` as (name, text).
+        types: columns whose type is given here, as (name, type); they win over the signature.
+        threads: native threads, and ``n_jobs``, of one worker.
+    """
+
+    model_path: str
+    method: str = "predict"
+    params: tuple[tuple[str, str], ...] = ()
+    types: tuple[tuple[str, str], ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPlan:
+    """How the cells of a job are read.
+
+    Attributes:
+        columns: what the model wants, in order.
+        dialect: how the files are written.
+        keep: input columns whose text is copied to the output.
+        date_format: how dates are written, where not in ISO 8601.
+        quarantine_values: whether values go to the quarantine file.
+    """
+
+    columns: tuple[ColumnSpec, ...]
+    dialect: Dialect
+    keep: tuple[str, ...] = ()
+    date_format: str | None = None
+    quarantine_values: bool = True
