@@ -536,6 +536,8 @@ class _Scoring:
         self._probe = "done"
         self._columns = event.columns
         if event.objection:
+            # other workers may have staged something meanwhile
+            self._engine.close()
             self._output.discard()
             raise UsageError(event.objection)
         if not self._record.get("columns"):
@@ -547,7 +549,8 @@ class _Scoring:
     def _hand_out(self) -> None:
         if self._probe == "unknown":
             self._start_probe()
-        while self._probe == "done" and self._progress.error is None:
+        # where the signature names the columns, other workers need not wait for the probe
+        while (self._probe == "done" or self._probe == "running" and self._columns) and self._progress.error is None:
             staged = self._plan.next_staged()
             if staged is not None:
                 self._adopt(staged)

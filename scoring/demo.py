@@ -21,6 +21,8 @@ NUMBERS = [
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca",
 ]  # fmt: skip
 COLUMNS = [*NUMBERS, "thal"]
+MEASURED = ["age", "trestbps", "chol", "thalach", "oldpeak"]
+CODED = [name for name in COLUMNS if name not in MEASURED]
 
 Kind = Literal["logistic", "gradient_boosting", "forest"]
 Serialization = Literal["skops", "cloudpickle"]
@@ -190,8 +192,8 @@ def _pipeline(kind: Kind, seed: int) -> Any:
     }
     columns = ColumnTransformer(
         [
-            ("numbers", StandardScaler(), NUMBERS),
-            ("thal", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["thal"]),
+            ("measured", StandardScaler(), MEASURED),
+            ("coded", OneHotEncoder(handle_unknown="ignore", sparse_output=False), CODED),
         ]
     )
     return Pipeline([("columns", columns), ("estimator", estimators[kind])])

@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias
@@ -50,6 +50,7 @@ _DATETIME = re.compile(
 )
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+_ARTICLES = {"integer": "an"}
 _INTEGER_BITS = {"long": 64, "integer": 32}
 # Before pandas 3, read_csv gave text as objects.
 _TEXT_DTYPE = "object" if int(pd.__version__.split(".", maxsplit=1)[0]) < 3 else "str"
@@ -171,7 +172,7 @@ def fit(text: str, type_name: str, date_format: str | None = None) -> object:
     Raises:
         Misfit: The text is no such value, or is missing where the type has no missing value.
     """
-    stripped = text if type_name == "string" else text.strip(" \t")
+    stripped = text if type_name in ("string", "binary") else text.strip(" \t")
     if text in _MISSING or stripped == "":
         if type_name in ("long", "integer", "boolean"):
             raise Misfit(f"blank where the signature says {type_name}")
@@ -194,7 +195,7 @@ def fit(text: str, type_name: str, date_format: str | None = None) -> object:
 
 def _integer(text: str, type_name: str) -> int:
     if not _INTEGER.fullmatch(text):
-        raise Misfit(f"not a {type_name}")
+        raise Misfit(f"not {_ARTICLES.get(type_name, 'a')} {type_name}")
     digits = text.lstrip("+-").lstrip("0") or "0"
     magnitude = 2 ** (_INTEGER_BITS[type_name] - 1)
     # Python refuses to read thousands of digits; 20 are too large already.
@@ -206,7 +207,7 @@ def _integer(text: str, type_name: str) -> int:
 
 def _floating(text: str, type_name: str) -> float:
     if not _NUMBER.fullmatch(text) and not _SPECIAL_NUMBER.fullmatch(text):
-        raise Misfit(f"not a {type_name}")
+        raise Misfit(f"not {_ARTICLES.get(type_name, 'a')} {type_name}")
     value = float(text)
     if type_name == "double":
         return value
@@ -232,8 +233,7 @@ def _iso_datetime(text: str) -> np.datetime64:
     if hour > 23 or minute > 59 or second > 59 or int(offset_hour or 0) > 23 or int(offset_minute or 0) > 59:
         raise Misfit("not a datetime")
     try:
-        # ISO 8601 has a year 0, Python has not; it is out of range below, and a leap year as 400 is.
-        days = date(year or 400, month, day).toordinal() - _EPOCH_DAY
+        days = date(year, month, day).toordinal() - _EPOCH_DAY
     except ValueError:
         raise Misfit("not a datetime") from None
     seconds = ((days * 24 + hour) * 60 + minute - offset) * 60 + second
@@ -278,19 +278,20 @@ class _Row:
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """One input file; a failed one has rows read, and none that fit."""
+    """One input file: its rows that fit, and the quarantine entries of the others, by their numbers."""
 
     path: str
     names: Sequence[str] = ()
     rows_read: int = 0
     rows: dict[int, _Row] = field(default_factory=dict)
-    quarantine: list[dict[str, Any]] = field(default_factory=list)
-    failed: bool = False
+    quarantine: dict[int, dict[str, Any]] = field(default_factory=dict)
+    missing: str | None = None
+    """A column it lacks, so that it fails as a whole."""
 
 
 def _table(path: str, data: bytes, rules: _Rules) -> _Table:
     # A byte that does not decode becomes one lone surrogate, so that it is found again in the record that holds it.
-    text = data.decode(rules.encoding, errors="surrogateescape").removeprefix("\ufeff")
+    text = data.decode(rules.encoding, errors="surrogateescape").removeprefix(_mark(rules.encoding))
     found = list(records(text, rules.delimiter))
     if not found:
         return _Table(path=path)
@@ -298,15 +299,14 @@ def _table(path: str, data: bytes, rules: _Rules) -> _Table:
         names = header_names([_shown(name) for name in found.pop(0).fields])
     else:
         names = tuple(rules.input_columns or [column.name for column in rules.columns])
-    for column in rules.columns:
-        if column.required and column.name not in names:
-            entry = {"file": path, "row": None, "rows": len(found), "line": 1}
-            entry |= {"column": column.name, "value": None, "reason": "column is missing"}
-            return _Table(path=path, rows_read=len(found), quarantine=[entry], failed=True)
+    needed = [*(column.name for column in rules.columns if column.required), *rules.keep]
+    for name in needed:
+        if name not in names:
+            return _Table(path=path, names=names, rows_read=len(found), missing=name)
 
     trailing = bool(found) and len(found[0].fields) == len(names) + 1 and found[0].fields[-1] == ""
     rows: dict[int, _Row] = {}
-    quarantine = []
+    quarantine: dict[int, dict[str, Any]] = {}
     for number, record in enumerate(found):
         reason = _record_misfit(record, len(names), trailing, rules.encoding)
         fields = dict(zip(names, record.fields, strict=False))
@@ -315,10 +315,16 @@ def _table(path: str, data: bytes, rules: _Rules) -> _Table:
             misfits = [{"column": None, "value": _shown(record.text), "reason": reason}]
         if misfits:
             more = {"more": misfits[1:]} if misfits[1:] else {}
-            quarantine.append({"file": path, "row": number, "line": record.line, **misfits[0], **more})
+            quarantine[number] = {"file": path, "row": number, "line": record.line, **misfits[0], **more}
         else:
-            rows[number] = _Row(values=values, kept=[fields.get(name, "") for name in rules.keep])
+            rows[number] = _Row(values=values, kept=[fields[name] for name in rules.keep])
     return _Table(path=path, names=names, rows_read=len(found), rows=rows, quarantine=quarantine)
+
+
+def _mark(encoding: str) -> str:
+    """Return what the byte order mark of UTF-8 is read as: it is skipped in every encoding that keeps ASCII."""
+    keeps_ascii = "a".encode(encoding) == b"a"
+    return b"\xef\xbb\xbf".decode(encoding, errors="surrogateescape") if keeps_ascii else "\ufeff"
 
 
 def _record_misfit(record: Record, width: int, trailing: bool, encoding: str) -> str | None:
@@ -356,28 +362,28 @@ def _shown(text: str) -> str:
 # Cells
 
 
-def grid_cells(sizes: Sequence[tuple[str, int]], cell_rows: int) -> list[list[_Span]]:
-    """Lay the grid over files given as (path, rows read): the rows of each `predict` call."""
+def grid_cells(files: Sequence[tuple[str, int, Collection[str]]], cell_rows: int) -> list[list[_Span]]:
+    """Lay the grid over files given as (path, rows read, names of their columns): the rows of each `predict` call."""
     cells: list[list[_Span]] = []
     group: list[_Span] = []
     grouped_rows = 0
-    for number, (path, rows) in enumerate(sizes):
-        if cell_rows > 0 and rows * 2 < cell_rows:
-            if grouped_rows + rows > cell_rows:
-                cells.append(group)
-                group, grouped_rows = [], 0
-            group.append((number, 0, rows))
-            grouped_rows += rows
-            closes = ends_group(path, rows, cell_rows)
-        else:
-            closes = True
-        if closes and group:
+    grouped_names: set[str] = set()
+    for number, (path, rows, names) in enumerate(files):
+        small = rows * 2 < cell_rows
+        alike = grouped_rows == 0 or rows == 0 or grouped_names == set(names)
+        if group and not (small and alike and grouped_rows + rows <= cell_rows):
             cells.append(group)
             group, grouped_rows = [], 0
-        if cell_rows == 0:
-            cells.append([(number, 0, rows)])
-        elif rows * 2 >= cell_rows:
-            cells += [[(number, start, min(start + cell_rows, rows))] for start in range(0, rows, cell_rows)]
+        if small:
+            group.append((number, 0, rows))
+            grouped_rows += rows
+            grouped_names = set(names) if rows else grouped_names
+            if ends_group(path, rows, cell_rows):
+                cells.append(group)
+                group, grouped_rows = [], 0
+        else:
+            step = cell_rows or max(rows, 1)
+            cells += [[(number, start, min(start + step, rows))] for start in range(0, max(rows, 1), step)]
     return [*cells, group] if group else cells
 
 
@@ -386,13 +392,12 @@ def ends_group(path: str, rows: int, cell_rows: int) -> bool:
     return zlib.crc32(path.encode()) * cell_rows < rows * 2**32
 
 
-def _frame(tables: Sequence[_Table], cell: Sequence[_Span], rows: Sequence[_Row], columns: Sequence[Column]) -> Any:
-    present = {name for number, start, stop in cell if stop > start for name in tables[number].names}
+def _frame(names: Sequence[str], rows: Sequence[_Row], columns: Sequence[Column]) -> Any:
     return pd.DataFrame(
         {
-            column.name: _series(column.type, [row.values.get(column.name) for row in rows])
+            column.name: _series(column.type, [row.values[column.name] for row in rows])
             for column in columns
-            if column.required or column.name in present
+            if column.name in names
         },
         index=range(len(rows)),
     )
@@ -400,11 +405,6 @@ def _frame(tables: Sequence[_Table], cell: Sequence[_Span], rows: Sequence[_Row]
 
 def _series(type_name: str, values: Sequence[object]) -> Any:
     dtype = _DTYPES[type_name]
-    absent = [value is None for value in values]
-    if any(absent) and type_name in ("long", "integer"):  # what pandas makes of joined frames, one without the column
-        dtype = "float64"
-    if any(absent) and type_name == "boolean":
-        dtype = "object"
     if type_name == "binary":
         return pd.Series(values, dtype=dtype)
     blank = np.datetime64("NaT", "ns") if type_name == "datetime" else math.nan
@@ -552,7 +552,7 @@ def score(
     input_columns: Sequence[str] = (),
     keep: Sequence[str] = (),
     output_types: Mapping[str, str] | None = None,
-    cells: Callable[[Sequence[tuple[str, int]], int], list[list[_Span]]] = grid_cells,
+    cells: Callable[[Sequence[tuple[str, int, Collection[str]]], int], list[list[_Span]]] = grid_cells,
 ) -> ReferenceResult:
     """Score whole files, given as (path below the input root, bytes) in plan order.
 
@@ -566,24 +566,26 @@ def score(
         date_format: What `datetime` columns look like where they are not ISO 8601.
         header: Whether the first record of each file names its columns.
         input_columns: The names where no header does; else those of the signature.
-        keep: Input columns copied as text before the predictions, empty where a file has no such column.
+        keep: Input columns copied as text before the predictions; a file must have them.
         output_types: The signature's types of the prediction columns, by their names.
-        cells: How the files that did not fail, given as (path, rows read), are cut and grouped.
+        cells: How the files, given as (path, rows read, names of their columns), are cut and grouped.
     """
     rules = _Rules(
         columns=columns, delimiter=delimiter, encoding=encoding, date_format=date_format,
         header=header, input_columns=input_columns, keep=keep,
     )  # fmt: skip
     tables = [_table(path, data, rules) for path, data in files]
-    sound = [table for table in tables if not table.failed]
     names: list[str] | None = None
     lines: list[str] = []
-    for cell in cells([(table.path, table.rows_read) for table in sound], cell_rows):
-        places = [(sound[i], row) for i, start, stop in cell for row in range(start, stop) if row in sound[i].rows]
+    quarantine: list[dict[str, Any]] = []
+    for cell in cells([(table.path, table.rows_read, table.names) for table in tables], cell_rows):
+        spans = [(tables[number], start, stop) for number, start, stop in cell]
+        quarantine += [entry for span in spans for entry in _quarantined(*span)]
+        places = [(table, row) for table, start, stop in spans for row in range(start, stop) if row in table.rows]
         if not places:
             continue
         rows = [table.rows[row] for table, row in places]
-        named = prediction_columns(predict(_frame(sound, cell, rows, columns)), len(rows))
+        named = prediction_columns(predict(_frame(places[0][0].names, rows, columns)), len(rows))
         if names is None:
             names = [name for name, _ in named]
             lines.append(csv_line(["row", *keep, *names, "file"]))
@@ -594,7 +596,14 @@ def score(
             lines.append(csv_line([str(row), *rows[i].kept, *(column[i] for column in texts), table.path]))
     return ReferenceResult(
         scores="".join(lines).encode(),
-        quarantine=[entry for table in tables for entry in table.quarantine],
+        quarantine=quarantine,
         rows_read=sum(table.rows_read for table in tables),
         rows_scored=max(len(lines) - 1, 0),
     )
+
+
+def _quarantined(table: _Table, start: int, stop: int) -> list[dict[str, Any]]:
+    if table.missing is not None and stop > start:
+        reason = f"column {table.missing!r} is missing"
+        return [{"file": table.path, "row": None, "rows": stop - start, "reason": reason}]
+    return [table.quarantine[row] for row in range(start, stop) if row in table.quarantine]
