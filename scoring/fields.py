@@ -27,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 _INTEGER = r"^[+-]?[0-9]+$"
 _DOUBLE = r"^[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|(?i:inf|infinity|nan))$"
 _DATE = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:?\d\d)?)?", flags=re.ASCII
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:?[0-5]\d)?)?", flags=re.ASCII
 )
 _INT_RANGES = {"long": (-(2**63), 2**63 - 1), "integer": (-(2**31), 2**31 - 1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,12 +76,16 @@ def blank_reason(type_name: str) -> str:
     return f"blank where the signature says {type_name}"
 
 
+def _odd_reason(type_name: str) -> str:
+    return f"not {'an' if type_name == 'integer' else 'a'} {type_name}"
+
+
 def _matching(text: pa.Array, pattern: str, type_name: str, reasons: dict[int, str]) -> pa.Array:
     """Null what does not match, with the reason that it is not of its type."""
     fits = pc.match_substring_regex(text, pattern)
     odd = pc.invert(fits).fill_null(False)
     for index in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
-        reasons[index] = f"not a {type_name}"
+        reasons[index] = _odd_reason(type_name)
     return pc.if_else(fits, text, pa.scalar(None, pa.string()))
 
 
@@ -95,12 +99,18 @@ def _integers(text: pa.Array, type_name: str, _: str | None, reasons: dict[int, 
     except pa.ArrowInvalid:
         values: list[int | None] = []
         for index, value in enumerate(text.to_pylist()):
-            number = None if value is None else int(value)
+            number = None if value is None else _integer(value)
             if number is not None and not low <= number <= high:
                 reasons[index] = f"out of range for {type_name}"
                 number = None
             values.append(number)
         return pa.array(values, target)
+
+
+def _integer(text: str) -> int:
+    # Python refuses to read thousands of digits; twenty are out of every range already
+    number = int(text.lstrip("-0")[:20] or "0")
+    return -number if text.startswith("-") else number
 
 
 def _doubles(text: pa.Array, type_name: str, _: str | None, reasons: dict[int, str]) -> pa.Array:
@@ -116,7 +126,7 @@ def _booleans(text: pa.Array, type_name: str, _: str | None, reasons: dict[int, 
     fits = pc.is_in(text, value_set=pa.array(TRUE + FALSE))
     odd = pc.and_not(pc.invert(fits), pc.is_null(text))
     for index in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
-        reasons[index] = f"not a {type_name}"
+        reasons[index] = _odd_reason(type_name)
     return pc.if_else(fits, pc.is_in(text, value_set=pa.array(TRUE)), pa.scalar(None, pa.bool_()))
 
 
@@ -131,7 +141,7 @@ def _datetimes(text: pa.Array, type_name: str, date_format: str | None, reasons:
             instant = read(value)
         except ValueError:
             instants.append(None)
-            problems.append(f"not a {type_name}")
+            problems.append(_odd_reason(type_name))
             continue
         fits = instant in _NS_RANGE
         instants.append(instant if fits else None)

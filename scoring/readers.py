@@ -107,7 +107,7 @@ def read_cell(cell: Cell, plan: ReadPlan) -> CellInput:
             row_numbers.append(np.delete(numbers, inside) if len(inside) else numbers)
             position += part.rows
     if outcomes:
-        result.table = _concatenated([outcome.table for outcome in outcomes], plan)
+        result.table = pa.concat_tables([outcome.table for outcome in outcomes])
         result.rows = row_numbers[0] if len(row_numbers) == 1 else np.concatenate(row_numbers)
         texts = [outcome.keep for outcome in outcomes if outcome.keep is not None]
         result.keep = [
@@ -136,26 +136,6 @@ def read_text(part: Slice, plan: ReadPlan, rows: int) -> pa.Table:
                 records.append(fields)
     columns = list(zip(*records, strict=True)) or [()] * len(part.columns)
     return pa.table({name: pa.array(values, pa.string()) for name, values in zip(part.columns, columns, strict=False)})
-
-
-def _concatenated(tables: list[pa.Table], plan: ReadPlan) -> pa.Table:
-    """Put tables together; an optional column that only some files have is missing in the rows of the others."""
-    if len(tables) == 1:
-        return tables[0]
-    names = {name for table in tables for name in table.column_names}
-    columns = [column for column in plan.columns if column.name in names]
-    filled = [
-        pa.table(
-            {
-                column.name: table[column.name]
-                if column.name in table.column_names
-                else pa.nulls(table.num_rows, _final_type(column))
-                for column in columns
-            }
-        )
-        for table in tables
-    ]
-    return pa.concat_tables(filled)
 
 
 def _final_type(column: ColumnSpec) -> pa.DataType:
@@ -363,7 +343,7 @@ def _read_by_record(run: _Run, plan: ReadPlan) -> _Outcome:
             reason = ""
             if not closed:
                 reason = "quote is never closed"
-            elif len(fields) != len(names):
+            elif len(fields) != len(names) or (names[-1] == TRAILING and fields[-1]):
                 reason = _ragged_reason(len(fields), run)
             elif not text.isascii() and _BAD_BYTE.search(text):
                 reason = f"not valid {plan.dialect.encoding}"

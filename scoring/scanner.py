@@ -114,9 +114,10 @@ class Scan:
         return input_digest((part.name, part.start, part.stop, _digest(part)) for part in slices) == cover.input_digest
 
     def _cells(self) -> Iterator[Cell]:
-        """Lay the grid: large files by themselves, whole small ones together."""
+        """Lay the grid: large files by themselves, whole small ones together where they have the same columns."""
         group: list[Slice] = []
         group_rows = 0
+        group_columns: set[str] = set()
         for index, file in enumerate(self._files):
             slices = self._slices(index, file)
             first = next(slices, None)
@@ -124,12 +125,14 @@ class Scan:
                 continue
             second = next(slices, None)
             small = second is None and not first.problem and is_small(first.rows, self._cell_rows)
-            if group and (not small or group_rows + first.rows > self._cell_rows):
+            alike = not group_rows or not first.rows or group_columns == set(first.columns)
+            if group and not (small and alike and group_rows + first.rows <= self._cell_rows):
                 yield Cell(slices=tuple(group))
                 group, group_rows = [], 0
             if small:
                 group.append(first)
                 group_rows += first.rows
+                group_columns = set(first.columns) if first.rows else group_columns
                 if ends_group(first.name, first.rows, self._cell_rows):
                     yield Cell(slices=tuple(group))
                     group, group_rows = [], 0

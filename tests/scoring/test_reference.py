@@ -510,9 +510,9 @@ def test_grid_groups_small_files():
 
 def test_grid_groups_files_of_the_same_columns():
     """Small files are grouped where their columns have the same names, in any order; one without rows has none."""
-    files = [("a", 1, "xy"), ("b", 1, "yx"), ("c", 0, ""), ("d", 1, "xy"), ("e", 1, "xyz"), ("f", 0, "x"), ("g", 1, "x")]
-    cells = grid_cells(files, 2**40)
-    assert [[0, 1, 2, 3], [4, 5], [6]] == [[number for number, _, _ in cell] for cell in cells]
+    columns = {"a": "xy", "b": "yx", "c": "", "d": "xy", "e": "xyz", "f": "x", "g": "x"}
+    cells = grid_cells([(name, name not in "cf", names) for name, names in columns.items()], 2**40)
+    assert [[number for number, _, _ in cell] for cell in cells] == [[0, 1, 2, 3], [4, 5], [6]]
 
 
 def test_ends_group_by_name_and_size():
