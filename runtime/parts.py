@@ -40,6 +40,7 @@ _WIDTHS = (
     ("identity", 4), ("input_digest", 8), ("crc", 4), ("nonce", 3),
 )  # fmt: skip
 
+_FLAGS = 0b111
 _NUMBERS = frozenset({"start", "length", "rows", "lines", "crc"})
 
 
@@ -79,8 +80,11 @@ class PartKey:
             packed = urlsafe_b64decode(text)
         except ValueError:
             return None
+        # decoding skips characters that are none of the 64
+        if urlsafe_b64encode(packed).decode() != text:
+            return None
         flags, position = packed[0], 1
-        if flags >> 4 != FORMAT:
+        if flags & ~_FLAGS != FORMAT << 4:
             return None
         values: dict[str, Any] = {}
         for name, width in _WIDTHS:

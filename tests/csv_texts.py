@@ -4,15 +4,18 @@ A file is drawn as a list of lines from pools of known trouble, mixed with a lit
 most files still fit and a failing example shrinks to a few short lines.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from typing import TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from scoring.reference import Column
 
-__all__ = ["csv_files", "delimited", "plain_csv_files"]
+__all__ = ["chunked", "csv_files", "delimited", "examples", "plain_csv_files"]
 
 _T = TypeVar("_T")
 _Files = st.SearchStrategy[list[tuple[str, bytes]]]
@@ -77,6 +80,17 @@ _LINES = [
 ]
 _BAD_BYTES = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xe2\x82", b"\xf5\x80", b"\xc0\xaf"]
 # fmt: on
+
+
+def examples(usual: int) -> settings:
+    """Try so many examples, or as many as SCORELINE_EXAMPLES says where that is more."""
+    return settings(max_examples=max(usual, int(os.environ.get("SCORELINE_EXAMPLES", "0"))))
+
+
+def chunked(data: bytes) -> st.SearchStrategy[list[bytes]]:
+    """Cut bytes into chunks, none of them empty."""
+    places = st.sets(st.integers(1, max(1, len(data) - 1)), max_size=8)
+    return places.map(lambda some: [data[a:b] for a, b in pairwise([0, *sorted(some), len(data)]) if a < b])
 
 
 def delimited(fields: Sequence[str], delimiter: str = ",") -> str:
