@@ -36,39 +36,132 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 
 
 RUN_OPTIONS: list[Callable[..., Any]] = [
-    click.option("--model", required=True, help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…"),
+    click.option(
+        "--model",
+        required=True,
+        help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…",
+    ),
     click.option("--input", "input", required=True, help="File, folder or glob to score: a local path or a file: URL."),
     click.option("--output", default="", help="Folder for the score file.  [default: ./scoreline/JOB NAME/score]"),
     click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
-    click.option("--input-type", type=click.Choice(["uri_folder", "uri_file"]), default=None, help="What --input is.  [default: what is found]"),
-    click.option("--include", multiple=True, metavar="GLOB", help="Take only files whose names match; may be repeated."),
+    click.option(
+        "--input-type",
+        type=click.Choice(["uri_folder", "uri_file"]),
+        default=None,
+        help="What --input is.  [default: what is found]",
+    ),
+    click.option(
+        "--include", multiple=True, metavar="GLOB", help="Take only files whose names match; may be repeated."
+    ),
     click.option("--recursive", is_flag=True, help="Look into sub-folders."),
-    click.option("--input-format", type=click.Choice(["csv"]), default=None, help="Read every file so, whatever its extension."),
-    click.option("--input-header/--no-input-header", default=True, help="Whether files begin with a header.  [default: they do]"),
-    click.option("--input-columns", callback=_names, metavar="A,B", help="Names of the columns of files without a header."),
+    click.option(
+        "--input-format", type=click.Choice(["csv"]), default=None, help="Read every file so, whatever its extension."
+    ),
+    click.option(
+        "--input-header/--no-input-header", default=True, help="Whether files begin with a header.  [default: they do]"
+    ),
+    click.option(
+        "--input-columns", callback=_names, metavar="A,B", help="Names of the columns of files without a header."
+    ),
     click.option("--delimiter", default=",", show_default=True, help="Between fields; '\\t' is a tab."),
     click.option("--encoding", default="utf-8", show_default=True, help="Of the files."),
-    click.option("--types", multiple=True, callback=_pairs, metavar="COLUMN=TYPE", help="Type of a column, before the signature's; may be repeated."),
+    click.option(
+        "--types",
+        multiple=True,
+        callback=_pairs,
+        metavar="COLUMN=TYPE",
+        help="Type of a column, before the signature's; may be repeated.",
+    ),
     click.option("--date-format", default=None, help="How dates are written, as for strptime.  [default: ISO 8601]"),
     click.option("--output-file-name", default="predictions.csv", show_default=True, help="Name of the score file."),
-    click.option("--if-exists", type=click.Choice(["fail", "overwrite", "append"]), default="fail", show_default=True, help="What to do with a score file that is there."),
-    click.option("--output-header/--no-output-header", default=True, help="Whether the score file begins with a header.  [default: it does]"),
+    click.option(
+        "--if-exists",
+        type=click.Choice(["fail", "overwrite", "append"]),
+        default="fail",
+        show_default=True,
+        help="What to do with a score file that is there.",
+    ),
+    click.option(
+        "--output-header/--no-output-header",
+        default=True,
+        help="Whether the score file begins with a header.  [default: it does]",
+    ),
     click.option("--keep", callback=_names, metavar="A,B", help="Copy these input columns before the predictions."),
     click.option("--method", default="predict", show_default=True, help="What to call: predict, predict_proba, …"),
-    click.option("--param", "params", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Parameter of the model's predict; may be repeated."),
-    click.option("--workers", type=click.IntRange(1), default=None, help="Processes.  [default: the CPUs this container may use]"),
-    click.option("--threads", type=click.IntRange(1), default=None, help="Native threads of each worker.  [default: 1]"),
-    click.option("--chunk-rows", type=click.IntRange(0), default=None, help="Rows of one predict call; 0: one call for each file.  [default: chosen from the input]"),
-    click.option("--cells-per-mini-batch", type=click.IntRange(1), default=None, help="Predict calls handed out at a time; never changes the output.  [default: chosen as the work goes]"),
+    click.option(
+        "--param",
+        "params",
+        multiple=True,
+        callback=_pairs,
+        metavar="NAME=VALUE",
+        help="Parameter of the model's predict; may be repeated.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1), default=None, help="Processes.  [default: the CPUs this container may use]"
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1), default=None, help="Native threads of each worker.  [default: 1]"
+    ),
+    click.option(
+        "--chunk-rows",
+        type=click.IntRange(0),
+        default=None,
+        help="Rows of one predict call; 0: one call for each file.  [default: chosen from the input]",
+    ),
+    click.option(
+        "--cells-per-mini-batch",
+        type=click.IntRange(1),
+        default=None,
+        help="Predict calls handed out at a time; never changes the output.  [default: chosen as the work goes]",
+    ),
     click.option("--limit", type=click.IntRange(1), default=None, help="Score the first rows only, and print them."),
-    click.option("--max-quarantined", default=None, metavar="N|N%", help="Stop when more rows cannot be scored.  [default: 1%, and at least 10]"),
-    click.option("--quarantine-values", type=click.Choice(["keep", "none"]), default="keep", show_default=True, help="Whether the quarantine file holds values."),
-    click.option("--timeout", "timeout_s", type=float, default=None, metavar="SECONDS", help="For one mini-batch.  [default: none]"),
-    click.option("--grace", "grace_s", type=float, default=20.0, show_default=True, metavar="SECONDS", help="For running mini-batches when a signal stops the job."),
-    click.option("--spool", "spool_bytes", type=click.IntRange(0), default=None, metavar="BYTES", help="Disk for decompressed input.  [default: half of what is free]"),
+    click.option(
+        "--max-quarantined",
+        default=None,
+        metavar="N|N%",
+        help="Stop when more rows cannot be scored.  [default: 1%, and at least 10]",
+    ),
+    click.option(
+        "--quarantine-values",
+        type=click.Choice(["keep", "none"]),
+        default="keep",
+        show_default=True,
+        help="Whether the quarantine file holds values.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="For one mini-batch.  [default: none]",
+    ),
+    click.option(
+        "--grace",
+        "grace_s",
+        type=float,
+        default=20.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="For running mini-batches when a signal stops the job.",
+    ),
+    click.option(
+        "--spool",
+        "spool_bytes",
+        type=click.IntRange(0),
+        default=None,
+        metavar="BYTES",
+        help="Disk for decompressed input.  [default: half of what is free]",
+    ),
     click.option("--restart", is_flag=True, help="Discard what is staged or complete, and score again."),
-    click.option("--engine", type=click.Choice(["local", "forkserver", "spawn", "inline"]), default="local", show_default=True, help="Where workers run."),
-]  # fmt: skip
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "forkserver", "spawn", "inline"]),
+        default="local",
+        show_default=True,
+        help="Where workers run.",
+    ),
+]
 
 
 def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +199,9 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     display = Display(quiet=quiet)
     if not options.get("output") and not options.get("job_name") and not options.get("limit"):
         options["job_name"] = generated_job_name()
-        display.notice(f"job {options['job_name']}; to resume it, repeat the command with --job-name {options['job_name']}")
+        display.notice(
+            f"job {options['job_name']}; to resume it, repeat the command with --job-name {options['job_name']}"
+        )
     try:
         if options.get("limit"):
             lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
@@ -161,7 +256,6 @@ def demo(folder: str, files: int, rows: int) -> None:
 def main() -> None:
     """Run the command."""
     scoreline()
-
 
 
 if __name__ == "__main__":

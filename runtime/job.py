@@ -1,8 +1,8 @@
 """A job from its options to its receipt.
 
-    open     refuse what cannot be, start the engine and the scanner, claim the output
-    score    hand out mini-batches until every row is staged
-    publish  the score file and the quarantine appear, and the receipt last
+open     refuse what cannot be, start the engine and the scanner, claim the output
+score    hand out mini-batches until every row is staged
+publish  the score file and the quarantine appear, and the receipt last
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +35,7 @@ from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import Progress
 from runtime.receipt import Receipt, build_receipt, inputs_digest
 from runtime.score_file import ScoreFile
-from scoring.cells import Cell, InputFile, MiniBatch, SliceAccount
+from scoring.cells import Cell, InputFile, SliceAccount
 from scoring.files import InputSpec, Listing
 from scoring.scan import Begin, Grid, StagedCover
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
@@ -252,14 +252,14 @@ class Job:
             return None
         if receipt is not None and exists and output.path.stat().st_size == receipt["output"]["size_bytes"]:
             mine = inputs_digest(files)
-            if any(
-                entry["fingerprint"] == fingerprint and entry["inputs"] == mine for entry in receipt["appended"]
-            ):
+            if any(entry["fingerprint"] == fingerprint and entry["inputs"] == mine for entry in receipt["appended"]):
                 self._notice(f"already complete, nothing to do: {output.path} (--restart scores again)")
                 return Receipt(receipt)
         if exists and options.if_exists == "fail" and (output.staging / "publish.json").exists() is False:
-            whose = "another job wrote it" if receipt is None or receipt["fingerprint"] != fingerprint else (
-                "it was made from other input files"
+            whose = (
+                "another job wrote it"
+                if receipt is None or receipt["fingerprint"] != fingerprint
+                else ("it was made from other input files")
             )
             raise OutputError(
                 f"{output.path} exists already, and {whose}: choose another --output or --job-name, "
@@ -396,7 +396,10 @@ class Job:
         header = header_line(["row", *options.keep, *progress.columns, "file"]) if options.output_header else b""
         previous = output.receipt() if options.if_exists == "append" else None
         published = output.publish(
-            header=header, parts=parts, mode="overwrite" if options.restart else options.if_exists, fingerprint=job["fingerprint"]
+            header=header,
+            parts=parts,
+            mode="overwrite" if options.restart else options.if_exists,
+            fingerprint=job["fingerprint"],
         )
         now = time.monotonic()
         began = self._timings.began
@@ -510,7 +513,9 @@ class _Scoring:
                 self._job.began_scoring(event)
                 self._columns = self._columns or event.columns
             case LoadFailed():
-                raise ModelLoadError(event.reason + (f"\n{event.detail}" if event.detail and "died" in event.reason else ""))
+                raise ModelLoadError(
+                    event.reason + (f"\n{event.detail}" if event.detail and "died" in event.reason else "")
+                )
             case Probed():
                 self._probed(event)
             case Scored():
@@ -550,7 +555,7 @@ class _Scoring:
         if self._probe == "unknown":
             self._start_probe()
         # where the signature names the columns, other workers need not wait for the probe
-        while (self._probe == "done" or self._probe == "running" and self._columns) and self._progress.error is None:
+        while (self._probe == "done" or (self._probe == "running" and self._columns)) and self._progress.error is None:
             staged = self._plan.next_staged()
             if staged is not None:
                 self._adopt(staged)

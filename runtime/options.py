@@ -121,10 +121,18 @@ class Options:
         return result
 
     def _check(self) -> None:
-        for name, least in (("workers", 0), ("threads", 0), ("limit", 0), ("cells_per_mini_batch", 0), ("chunk_rows", 0)):
+        for name, least in (
+            ("workers", 0),
+            ("threads", 0),
+            ("limit", 0),
+            ("cells_per_mini_batch", 0),
+            ("chunk_rows", 0),
+        ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
-                raise UsageError(f"--{name.replace('_', '-')} must be a whole number of at least {least}, not {value!r}")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be a whole number of at least {least}, not {value!r}"
+                )
         _one_of("--if-exists", self.if_exists, ("fail", "overwrite", "append"))
         _one_of("--engine", self.engine, ("local", "forkserver", "spawn", "inline"))
         _one_of("--input-type", self.input_type, ("", "uri_folder", "uri_file"))
@@ -146,7 +154,9 @@ class Options:
             ) from None
         bad = sorted(FORBIDDEN_IN_NAMES & set(self.output_file_name))
         if bad or self.output_file_name in ("", ".", ".."):
-            raise UsageError(f"--output-file-name {self.output_file_name!r}: a file name without {' '.join(bad) or 'a name'}")
+            raise UsageError(
+                f"--output-file-name {self.output_file_name!r}: a file name without {' '.join(bad) or 'a name'}"
+            )
         if len(set(self.keep)) < len(self.keep):
             raise UsageError("--keep names a column twice")
         if self.job_name and (os.sep in self.job_name or self.job_name in (".", "..")):
@@ -184,7 +194,9 @@ class Options:
         """
         columns = () if self.input_header else self.input_columns or signature_names
         if not self.input_header and not columns:
-            raise UsageError("--no-input-header: the model's signature names no columns; name them with --input-columns a,b,c")
+            raise UsageError(
+                "--no-input-header: the model's signature names no columns; name them with --input-columns a,b,c"
+            )
         return InputSpec(
             url=self.input,
             input_type=self.input_type,

@@ -145,7 +145,12 @@ class Progress:
             )
 
     def staged(
-        self, number: int, key: str, size_bytes: int, accounts: Iterable[SliceAccount], causes: Iterable[tuple[str, int]]
+        self,
+        number: int,
+        key: str,
+        size_bytes: int,
+        accounts: Iterable[SliceAccount],
+        causes: Iterable[tuple[str, int]],
     ) -> None:
         """Count a part, staged now or by an earlier run."""
         self.parts[number] = (key, size_bytes)

@@ -98,14 +98,18 @@ class ScoreFile:
                 except BlockingIOError:
                     holder = os.pread(lock, 4096, 0).decode("utf-8", "replace")
                     os.close(lock)
-                    raise OutputBusyError(f"{self.path}: another driver holds this output ({_holder(holder)})") from None
+                    raise OutputBusyError(
+                        f"{self.path}: another driver holds this output ({_holder(holder)})"
+                    ) from None
                 except FileNotFoundError:
                     same = False
                 if same:
                     break
                 os.close(lock)
             os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id()}).encode(), 0)
+            os.pwrite(
+                lock, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id()}).encode(), 0
+            )
             self._lock = lock
             self.parts.mkdir(exist_ok=True)
             shutil.rmtree(self.spool, ignore_errors=True)
@@ -188,7 +192,9 @@ class ScoreFile:
                 with suppress(FileNotFoundError):
                     os.unlink(url)
 
-    def publish(self, *, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str) -> Published:
+    def publish(
+        self, *, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str
+    ) -> Published:
         """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
 
         Args:
@@ -217,7 +223,9 @@ class ScoreFile:
         published = not _is_version(self.path, base) and _has_bytes(self.path, planned["size_bytes"], planned["crc32"])
         if not published:
             if not _is_version(self.path, base):
-                raise OutputError(f"{self.path} was changed by something else while this job ran; nothing was published")
+                raise OutputError(
+                    f"{self.path} was changed by something else while this job ran; nothing was published"
+                )
             pieces: list[Path | bytes] = [self.path] if mode == "append" and base else []
             pieces.append(bytes.fromhex(planned["between"]))
             pieces += [self.parts / key for key, size_bytes in parts if size_bytes]
@@ -277,7 +285,9 @@ class ScoreFile:
             return
         if keys:
             pieces: list[Path | bytes] = [self.quarantine_path] if appended else []
-            self._appear(self.quarantine_path, [*pieces, *(self.parts / (key + QUARANTINE) for key in keys)], replace=True)
+            self._appear(
+                self.quarantine_path, [*pieces, *(self.parts / (key + QUARANTINE) for key in keys)], replace=True
+            )
         elif not appended:
             self.quarantine_path.unlink(missing_ok=True)
 
@@ -305,7 +315,10 @@ class ScoreFile:
             OutputBusyError: the disk is full or fails.
         """
         try:
-            self._write(self.receipt_path, (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"))
+            self._write(
+                self.receipt_path,
+                (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"),
+            )
             _sync_folder(self.folder)
         except OSError as error:
             raise _output_error(self.receipt_path, error) from None

@@ -181,7 +181,9 @@ class MlflowModel:
         method = getattr(inner, name, None)
         if not callable(method):
             offered = [known for known in METHODS if known == "predict" or callable(getattr(inner, known, None))]
-            raise ModelLoadError(f"--method {name}: {type(inner).__name__} has no such method; it has {', '.join(offered)}")
+            raise ModelLoadError(
+                f"--method {name}: {type(inner).__name__} has no such method; it has {', '.join(offered)}"
+            )
         if self._params is not None:
             raise ModelLoadError(f"--param goes with --method predict only, not with {name}")
         if name.startswith("predict"):

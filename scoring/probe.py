@@ -76,4 +76,3 @@ def _alike(whole: Column, parts: list[object]) -> bool:
         scale = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(expected))
         return bool(np.allclose(expected, found, rtol=relative, atol=relative * 1e-3 * scale, equal_nan=True))
     return [str(value) for value in expected.tolist()] == [str(value) for value in found.tolist()]
-

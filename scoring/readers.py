@@ -312,7 +312,9 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
 
 def _has_odd_numbers(body: bytes) -> bool:
     """Tell whether there may be a number in a spelling that Arrow reads and the rules do not: 0x10, nan(1)."""
-    return (b"x" in body and b"0x" in body) or (b"X" in body and b"0X" in body) or (b"(" in body and b"n(" in body.lower())
+    return (
+        (b"x" in body and b"0x" in body) or (b"X" in body and b"0X" in body) or (b"(" in body and b"n(" in body.lower())
+    )
 
 
 def _ragged_reason(fields: int, run: _Run) -> str:
@@ -370,7 +372,13 @@ def _read_by_record(run: _Run, plan: ReadPlan) -> _Outcome:
 
 
 def _judge(
-    table: pa.Table, keep: pa.Table | None, positions: Rows, misfits: Misfits, run: _Run, plan: ReadPlan, as_text: set[str]
+    table: pa.Table,
+    keep: pa.Table | None,
+    positions: Rows,
+    misfits: Misfits,
+    run: _Run,
+    plan: ReadPlan,
+    as_text: set[str],
 ) -> _Outcome:
     """Convert what was read as text, note every misfit, and leave the rows that fit.
 
@@ -443,9 +451,7 @@ def _omit_values(entry: dict[str, Any]) -> None:
         del other["value"]
 
 
-def _locate(
-    part: Slice, head: bytes, body: bytes, rows: Sequence[int], dialect: Dialect
-) -> Iterator[tuple[int, str]]:
+def _locate(part: Slice, head: bytes, body: bytes, rows: Sequence[int], dialect: Dialect) -> Iterator[tuple[int, str]]:
     """Find the physical line and the text of rows of a slice, given in order."""
     if not rows:
         return

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_DIRECT = re.compile(r"utf-?8|ascii|us-ascii|latin-?1|iso-?8859-?\d+|(cp|windows-?)(125\d|437|85\d|866)|koi8-?[ru]|mac-?roman")
+_DIRECT = re.compile(
+    r"utf-?8|ascii|us-ascii|latin-?1|iso-?8859-?\d+|(cp|windows-?)(125\d|437|85\d|866)|koi8-?[ru]|mac-?roman"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """What the driver and the scanner say to each other about the one pass over the input::
 
-    driver                          scanner
-      ── InputSpec, Begin ───────────▶  list, choose or take the grid
-      ◀── Listing, Grid ───────────────
-      ◀── Cell, StagedCells, … ────────  scan, group, match what is staged, fill the spool
-      ◀── ScanEnd (or Refused) ────────
+driver                          scanner
+  ── InputSpec, Begin ───────────▶  list, choose or take the grid
+  ◀── Listing, Grid ───────────────
+  ◀── Cell, StagedCells, … ────────  scan, group, match what is staged, fill the spool
+  ◀── ScanEnd (or Refused) ────────
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scoring.cells import Cell
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedCover:

@@ -24,7 +24,7 @@ from scoring.cells import (
     slice_digest,
 )
 from scoring.errors import InputError
-from scoring.files import DecodedStream, InputSpec, check_readable, list_inputs
+from scoring.files import DecodedStream, check_readable, list_inputs
 from scoring.lifetime import die_with_parent
 from scoring.rows import Dialect
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells, StagedCover

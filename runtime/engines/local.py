@@ -1,8 +1,8 @@
 """Workers on this machine: one process each, one private pipe each.
 
-    driver ──── pipe ──── worker 0     a death is the end of its pipe; its exit status comes from
-      │ └────── pipe ──── worker 1     the fork server (or the process object, where it was spawned)
-      └ socket ─ fork server
+driver ──── pipe ──── worker 0     a death is the end of its pipe; its exit status comes from
+  │ └────── pipe ──── worker 1     the fork server (or the process object, where it was spawned)
+  └ socket ─ fork server
 """
 
 from __future__ import annotations
@@ -226,7 +226,9 @@ class LocalEngine:
                 self._early_deaths += 1
                 self._hire()
                 return []
-            return [LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=self.log_tail())]
+            return [
+                LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=self.log_tail())
+            ]
         return self._bury(process, "crashed", reason)
 
     def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str) -> list[Event]:
