@@ -176,10 +176,10 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 @click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
 def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-    """Score the rows of CSV files with an MLflow model.
+    r"""Score the rows of CSV files with an MLflow model.
 
-    The scores appear as one file, in the order of the input, with a receipt. A run that was stopped, by whatever, goes on when
-    the same command is given again.
+    The scores appear as one file, in the order of the input, with a receipt. A run that was stopped, by whatever,
+    goes on when the same command is given again.
 
     \b
     Exit codes: 0 complete, 1 failed and would fail again, 2 refused before any work,

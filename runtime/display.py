@@ -50,7 +50,7 @@ class Display:
         if self._terminal:
             if now - self._looked >= BAR_EVERY_S:
                 self._looked = now
-                self._update_bar(report)
+                self._update_bar(report, now)
         elif now - self._last >= LINE_EVERY_S:
             self._last = now
             print(_line(report, now), file=self._stream, flush=True)
@@ -61,7 +61,7 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def _update_bar(self, report: Report) -> None:
+    def _update_bar(self, report: Report, now: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -85,7 +85,7 @@ class Display:
             description=report.stage,
             completed=report.progress.bytes_done if report.stage == "scoring" else 0,
             total=report.bytes_total if report.stage == "scoring" else None,
-            detail=f"{rows:,} rows, {_rate(report, time.monotonic()):,.0f} rows/s, {_files(report)}{_quarantined(report)}",
+            detail=f"{rows:,} rows, {_rate(report, now):,.0f} rows/s, {_files(report)}{_quarantined(report)}",
         )
 
 
@@ -124,7 +124,7 @@ def closing_lines(receipt: Receipt, tell: Callable[[str], None]) -> None:
     lost = rows["quarantined"] + rows["given_up"]
     causes = list(receipt.causes.items())
     for cause, count in causes[:MOST_CAUSES]:
-        tell(f"not scored: {count:,} × {cause}")
+        tell(f"not scored: {count:,} times {cause}")
     if len(causes) > MOST_CAUSES:
         tell(f"not scored: {len(causes) - MOST_CAUSES:,} other causes, see {receipt.content['output']['quarantine']}")
     for file in receipt.content["files"]:

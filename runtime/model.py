@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from runtime.errors import ModelLoadError, UsageError
 
-__all__ = ["ModelFolder", "fetch_model", "find_model", "model_digest", "read_mlmodel"]
+__all__ = ["ModelFolder", "fetch_model", "find_model", "model_digest", "read_mlmodel", "signature_names"]
 
 REMOTE = ("models:/", "runs:/", "mlflow-artifacts:/")
 IGNORED = frozenset({"__pycache__", ".DS_Store", ".git"})
@@ -52,7 +53,8 @@ def find_model(uri: str) -> ModelFolder:
             raise UsageError(
                 f"{uri}: a bare pickle says nothing of its columns; wrap it once into an MLflow model:\n"
                 f"  import joblib, mlflow; model = joblib.load({uri!r})\n"
-                "  mlflow.sklearn.save_model(model, 'model', signature=mlflow.models.infer_signature(X, model.predict(X)))"
+                "  mlflow.sklearn.save_model(model, 'model', "
+                "signature=mlflow.models.infer_signature(X, model.predict(X)))"
             )
         raise UsageError(f"{uri}: a file, but a model is a folder with an MLmodel file")
     if not os.path.exists(os.path.join(path, "MLmodel")):
@@ -111,3 +113,12 @@ def read_mlmodel(path: str) -> dict[str, Any]:
     if not isinstance(content, dict) or "python_function" not in (content.get("flavors") or {}):
         raise UsageError(f"{file}: the model has no python_function flavor, so nothing here can call it")
     return content
+
+
+def signature_names(mlmodel: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the inputs in a signature, in order; none where it names none."""
+    try:
+        inputs = json.loads((mlmodel.get("signature") or {}).get("inputs") or "[]")
+        return tuple(column["name"] for column in inputs)
+    except (ValueError, KeyError, TypeError):
+        return ()

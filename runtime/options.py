@@ -13,7 +13,7 @@ from typing import Any, Literal
 from runtime.errors import UsageError
 from runtime.progress import QuarantineLimit
 from runtime.score_file import IfExists
-from scoring.files import InputSpec
+from scoring.files import InputSpec, local_path
 from scoring.rows import Dialect
 from scoring.specs import COLUMN_TYPES
 
@@ -29,7 +29,7 @@ class Options:
     Attributes:
         model: folder with an ``MLmodel`` file, ``models:/name/version``, ``models:/name@alias`` or ``runs:/…``.
         input: file, folder or glob; a local path or ``file:`` URL.
-        output: folder for the score file; empty: ``./scoreline/<job name>/score``.
+        output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``.
         job_name: name of the job; the same name resumes.
         input_type: uri_folder or uri_file; empty: what is found.
         include: globs that file names must match.
@@ -116,6 +116,8 @@ class Options:
         for name in ("types", "params"):
             options[name] = _pairs(options.get(name, ()))
         options["delimiter"] = _delimiter(options.get("delimiter", ","))
+        if not options.get("output") and not options.get("job_name"):
+            options["job_name"] = generated_job_name()
         result = cls(**options)
         result._check()
         return result
@@ -161,13 +163,12 @@ class Options:
             raise UsageError("--keep names a column twice")
         if self.job_name and (os.sep in self.job_name or self.job_name in (".", "..")):
             raise UsageError(f"--job-name {self.job_name}: a name, not a path")
+        if self.restart and self.if_exists == "append":
+            raise UsageError(
+                "--restart with --if-exists append would add the same rows twice; use --if-exists overwrite"
+            )
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}")
-
-    @property
-    def threads_given(self) -> bool:
-        """Whether the person who started the job chose the threads."""
-        return self.threads > 0
 
     @property
     def quarantine_limit(self) -> QuarantineLimit:
@@ -175,13 +176,22 @@ class Options:
         return QuarantineLimit.parse(self.max_quarantined)
 
     @property
+    def _output_is_file(self) -> bool:
+        """Whether --output names the file itself: it ends in an extension, and is no folder."""
+        return os.path.splitext(self.output)[1] == ".csv" and not os.path.isdir(self.output)
+
+    @property
     def output_folder(self) -> str:
         """Where the score file shall be."""
-        if self.output:
-            from scoring.files import local_path
+        if not self.output:
+            return os.path.abspath(os.path.join("scoreline", self.job_name, "score"))
+        path = local_path(self.output)
+        return os.path.dirname(path) if self._output_is_file else path
 
-            return local_path(self.output)
-        return os.path.abspath(os.path.join("scoreline", self.job_name, "score"))
+    @property
+    def output_name(self) -> str:
+        """What the score file shall be called."""
+        return os.path.basename(self.output) if self._output_is_file else self.output_file_name
 
     def input_spec(self, signature_names: tuple[str, ...]) -> InputSpec:
         """Say what to list and how to read it.

@@ -2,7 +2,7 @@
 
 A key is 48 bytes, 64 characters in urlsafe base64, so that it can be a file name as well as a block id::
 
-    format and flags   1    bits 4 to 7: format 1; bit 0: a quarantine part exists, 1: an account part, 2: no row was scored
+    format and flags   1    bits 4 to 7: format 1; bit 0: there is a quarantine part, 1: an account part, 2: no scores
     fingerprint        6    of the job: model content and the settings that alter bytes
     name digest        4    of the first file covered
     start              5    first byte covered in that file's decoded stream
@@ -14,8 +14,8 @@ A key is 48 bytes, 64 characters in urlsafe base64, so that it can be a file nam
     crc                4    CRC-32 of the score bytes
     nonce              3    of the attempt
 
-First row and line of a part are the sums over the parts before it in its file. Rows quarantined, and rows by file, stand in the
-account part, which exists where a part covers several files or rows of it were not scored.
+First row and line of a part are the sums over the parts before it in its file. Rows quarantined, and rows by file,
+stand in the account part, which exists where a part covers several files or rows of it were not scored.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class QuarantineLimit:
     Attributes:
         rows: so many.
         percent: or so many of a hundred rows read.
-        given: whether the person who started the job said so: only then are files forgiven whose rows cannot be counted.
+        given: whether the job was started with a limit: only then are files forgiven whose rows cannot be counted.
     """
 
     rows: int | None = None

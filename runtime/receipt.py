@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +12,12 @@ from importlib.metadata import version
 from typing import Any
 
 from runtime.progress import FileCount, Progress
+from runtime.record import JobRecord
 from runtime.score_file import Published
 from scoring.cells import InputFile
+from scoring.files import Listing
 
-__all__ = ["Receipt", "build_receipt", "inputs_digest"]
+__all__ = ["Receipt", "build_receipt", "header_line", "inputs_digest"]
 
 FORMAT = 1
 
@@ -57,50 +61,50 @@ def inputs_digest(files: Sequence[InputFile]) -> str:
     return whole.hexdigest()
 
 
+def header_line(names: Sequence[str]) -> bytes:
+    """Write the first line of a score file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(names)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
 def build_receipt(
     *,
     published: Published,
     progress: Progress,
-    files: Sequence[InputFile],
-    skipped: dict[str, int],
-    job: dict[str, Any],
+    listing: Listing,
+    record: JobRecord,
     model: str,
     columns: Sequence[str],
     parts: Sequence[tuple[str, int]],
-    previous: dict[str, Any] | None,
     versions: dict[str, str],
     invocation: dict[str, Any],
     timings: dict[str, float],
-    quarantine: str | None,
 ) -> Receipt:
     """Put the account together."""
-    inputs = inputs_digest(files)
-    appended = list(previous["appended"]) if previous is not None and published.base_bytes else []
-    appended.append(
-        {
-            "fingerprint": job["fingerprint"],
-            "inputs": inputs,
-            "offset": published.base_bytes,
-            "length": published.size_bytes - published.base_bytes,
-            "rows": progress.scored,
-        }
-    )
+    appended = {
+        "fingerprint": record.fingerprint,
+        "inputs": inputs_digest(listing.files),
+        "offset": published.base_bytes,
+        "length": published.size_bytes - published.base_bytes,
+        "rows": progress.scored,
+    }
     return Receipt(
         {
             "format": FORMAT,
             "status": "Completed",
-            "fingerprint": job["fingerprint"],
-            "model": {"uri": model, "sha256": job["model"]},
-            "settings": job["settings"],
-            "grid": {"cell_rows": job["cell_rows"]},
-            "threads": job["threads"],
+            "fingerprint": record.fingerprint,
+            "model": {"uri": model, "sha256": record.model},
+            "settings": record.settings,
+            "grid": {"cell_rows": record.cell_rows},
+            "threads": record.threads,
             "output": {
                 "url": published.url,
                 "size_bytes": published.size_bytes,
                 "crc32": f"{published.crc32:08x}",
                 "sha256": published.sha256,
                 "columns": list(columns),
-                "quarantine": quarantine,
+                "quarantine": published.quarantine,
             },
             "rows": {
                 "read": progress.rows,
@@ -109,14 +113,14 @@ def build_receipt(
                 "given_up": progress.given_up,
             },
             "causes": dict(progress.causes.most_common()),
-            "appended": appended,
-            "files": [_file_account(file, progress.files.get(file.name, FileCount())) for file in files],
-            "skipped": skipped,
+            "appended": [*published.appended, appended],
+            "files": [_file_account(file, progress.files.get(file.name, FileCount())) for file in listing.files],
+            "skipped": dict(listing.skipped),
             "parts": [[key, size_bytes] for key, size_bytes in parts],
             "host": socket.gethostname(),
             "versions": {"scoreline": version("scoreline"), **versions},
             "invocation": invocation,
-            "timings": timings,
+            "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         }
     )
 

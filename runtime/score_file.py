@@ -9,15 +9,15 @@ Beside ``predictions.csv`` lies, while a job is not complete, the hidden folder 
     spool/         decoded input
     publish.json   what is about to appear
 
-Publishing: (1) publish.json, (2) the old receipt goes, (3) the quarantine appears or goes, (4) the score file appears, (5) the
-receipt appears, (6) the folder goes. Killed anywhere between, the same command goes on at the first step whose effect is missing.
+Publishing: (1) publish.json, (2) the old receipt goes, (3) the quarantine appears or goes, (4) the score file appears,
+(5) the receipt appears, (6) the folder goes. Killed anywhere between, the same command goes on at the first step whose
+effect is missing.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.checksums import crc32_combined
+from runtime.disk import copy_into, crc32, has_bytes, link_new, sha256, sync_folder, version
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import ACCOUNT, QUARANTINE, PartKey
 from scoring.lifetime import boot_id
@@ -39,7 +40,6 @@ __all__ = ["IfExists", "Published", "ScoreFile"]
 
 IfExists = Literal["fail", "overwrite", "append"]
 _LATER = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
-_COPY_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,8 @@ class Published:
         crc32: of the whole file.
         sha256: of the whole file, in hex.
         base_bytes: bytes of it that were there before.
+        appended: entries of the receipt that was there, where rows were appended.
+        quarantine: where the quarantine is, if there is one.
     """
 
     url: str
@@ -59,6 +61,8 @@ class Published:
     crc32: int
     sha256: str
     base_bytes: int
+    appended: tuple[dict[str, Any], ...]
+    quarantine: str | None
 
 
 class ScoreFile:
@@ -79,6 +83,7 @@ class ScoreFile:
         self.parts = self.staging / "parts"
         self.spool = self.staging / "spool"
         self._lock: int | None = None
+        self._made: list[Path] = []
 
     def claim(self) -> None:
         """Become the one driver of this output.
@@ -88,6 +93,8 @@ class ScoreFile:
             OutputError: the folder cannot be written.
         """
         try:
+            above = [self.folder, *self.folder.parents]
+            self._made = [folder for folder in above if not folder.exists()]
             while True:
                 self.staging.mkdir(parents=True, exist_ok=True)
                 lock = os.open(self.staging / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -121,11 +128,11 @@ class ScoreFile:
             raise _output_error(self.folder, error) from None
 
     def release(self) -> None:
-        """Give up the claim; an empty staging folder goes."""
+        """Give up the claim; where no part is staged, all that was made for the job goes."""
         if self._lock is None:
             return
         shutil.rmtree(self.spool, ignore_errors=True)
-        if not self.job() and not any(self.parts.glob("*")):
+        if not any(self.parts.glob("*")):
             self._remove_staging()
         os.close(self._lock)
         self._lock = None
@@ -135,8 +142,8 @@ class ScoreFile:
         shutil.rmtree(self.parts, ignore_errors=True)
         shutil.rmtree(self.staging, ignore_errors=True)
         with suppress(OSError):
-            # folders made for this output alone
-            self.folder.rmdir()
+            for folder in self._made:
+                folder.rmdir()
 
     def discard(self) -> None:
         """Drop all that is staged."""
@@ -144,6 +151,11 @@ class ScoreFile:
         self.parts.mkdir()
         for name in ("job.json", "header", "publish.json"):
             (self.staging / name).unlink(missing_ok=True)
+
+    def forget(self, fingerprint: str) -> None:
+        """Drop what is staged of a job that is complete: it was killed before it could do so itself."""
+        if self.publishing(fingerprint):
+            self.discard()
 
     def job(self) -> dict[str, Any] | None:
         """Return what is recorded of the job whose parts are staged."""
@@ -164,6 +176,20 @@ class ScoreFile:
     def receipt(self) -> dict[str, Any] | None:
         """Return the receipt, if the output is complete."""
         return _read_object(self.receipt_path)
+
+    def size_bytes(self) -> int | None:
+        """Return the size of the score file, or None where there is none."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _output_error(self.path, error) from None
+
+    def publishing(self, fingerprint: str) -> bool:
+        """Tell whether this job was killed while it published."""
+        planned = _read_object(self.staging / "publish.json")
+        return planned is not None and planned["fingerprint"] == fingerprint
 
     def staged(self, fingerprint: bytes) -> list[tuple[PartKey, str, int]]:
         """List the whole parts of a job: key, its text, and score bytes."""
@@ -213,20 +239,18 @@ class ScoreFile:
             raise _output_error(self.path, error) from None
 
     def _publish(self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str) -> Published:
-        planned = _read_json(self.staging / "publish.json")
+        planned = _read_object(self.staging / "publish.json")
         if planned is None or planned["fingerprint"] != fingerprint:
             planned = self._plan_publish(header, parts, mode, fingerprint)
             self._write(self.staging / "publish.json", json.dumps(planned).encode())
+        base = planned["base"]
+        unchanged = _is_version(self.path, base)
+        if not unchanged and not has_bytes(self.path, planned["size_bytes"], planned["crc32"]):
+            raise OutputError(f"{self.path} was changed by something else while this job ran; nothing was published")
         self.receipt_path.unlink(missing_ok=True)
         self._publish_quarantine(parts, planned)
-        base = planned["base"]
-        published = not _is_version(self.path, base) and _has_bytes(self.path, planned["size_bytes"], planned["crc32"])
-        if not published:
-            if not _is_version(self.path, base):
-                raise OutputError(
-                    f"{self.path} was changed by something else while this job ran; nothing was published"
-                )
-            pieces: list[Path | bytes] = [self.path] if mode == "append" and base else []
+        if unchanged:
+            pieces: list[Path | bytes] = [self.path] if planned["base_bytes"] else []
             pieces.append(bytes.fromhex(planned["between"]))
             pieces += [self.parts / key for key, size_bytes in parts if size_bytes]
             self._appear(self.path, pieces, replace=base is not None)
@@ -234,20 +258,24 @@ class ScoreFile:
             url=str(self.path),
             size_bytes=planned["size_bytes"],
             crc32=planned["crc32"],
-            sha256=_sha256(self.path),
+            sha256=sha256(self.path),
             base_bytes=planned["base_bytes"],
+            appended=tuple(planned["appended"]),
+            quarantine=str(self.quarantine_path) if self.quarantine_path.exists() else None,
         )
 
     def _plan_publish(
         self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str
     ) -> dict[str, Any]:
-        base = _version(self.path)
+        base = version(self.path)
         size_bytes = crc = 0
         between = header
+        previous = None
         if base is not None and mode == "fail":
             raise OutputError(f"{self.path} exists by now; nothing was published (see --if-exists)")
         if base is not None and mode == "append":
-            size_bytes, crc, between = base["size_bytes"], _crc32(self.path), self._joint(header)
+            size_bytes, crc, between = base["size_bytes"], crc32(self.path), self._joint(header)
+            previous = self.receipt()
         base_bytes = size_bytes
         crc = zlib.crc32(between, crc)
         size_bytes += len(between)
@@ -260,7 +288,8 @@ class ScoreFile:
         return {
             "fingerprint": fingerprint, "mode": mode, "base": base, "base_bytes": base_bytes, "between": between.hex(),
             "size_bytes": size_bytes, "crc32": crc,
-            "quarantine_base": _version(self.quarantine_path),
+            "quarantine_base": version(self.quarantine_path),
+            "appended": previous["appended"] if previous is not None else [],
         }  # fmt: skip
 
     def _joint(self, header: bytes) -> bytes:
@@ -299,14 +328,17 @@ class ScoreFile:
                     joined.write(piece)
                 else:
                     joined.flush()
-                    _copy_into(joined.fileno(), piece)
+                    copy_into(joined.fileno(), piece)
             joined.flush()
             os.fsync(joined.fileno())
         if replace:
             os.replace(temporary, path)
         else:
-            _link_new(temporary, path)
-        _sync_folder(self.folder)
+            try:
+                link_new(temporary, path)
+            except FileExistsError:
+                raise OutputError(f"{path} exists by now; nothing was published (see --if-exists)") from None
+        sync_folder(self.folder)
 
     def finish(self, receipt: dict[str, Any]) -> None:
         """Write the receipt, drop what is staged, and release the claim.
@@ -319,7 +351,7 @@ class ScoreFile:
                 self.receipt_path,
                 (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"),
             )
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             raise _output_error(self.receipt_path, error) from None
         self._remove_staging()
@@ -385,77 +417,5 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _version(path: Path) -> dict[str, Any] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
-
-
-def _is_version(path: Path, version: dict[str, Any] | None) -> bool:
-    return _version(path) == version
-
-
-def _crc32(path: Path) -> int:
-    crc = 0
-    with open(path, "rb") as file:
-        while data := file.read(_COPY_BYTES):
-            crc = zlib.crc32(data, crc)
-    return crc
-
-
-def _has_bytes(path: Path, size_bytes: int, crc: int) -> bool:
-    return path.exists() and path.stat().st_size == size_bytes and _crc32(path) == crc
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _copy_into(target: int, path: Path) -> None:
-    with open(path, "rb") as source:
-        left = os.fstat(source.fileno()).st_size
-        copy = os.copy_file_range if hasattr(os, "copy_file_range") else None
-        while left and copy is not None:
-            try:
-                copied = copy(source.fileno(), target, left)
-            except OSError as error:
-                if error.errno in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
-                    copy = None
-                    break
-                raise
-            if not copied:
-                break
-            left -= copied
-        while left and (data := source.read(min(left, _COPY_BYTES))):
-            view = memoryview(data)
-            left -= len(view)
-            while view:
-                view = view[os.write(target, view) :]
-        if left:
-            raise OSError(errno.EIO, "a part became shorter", str(path))
-
-
-def _link_new(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise OutputError(f"{path} exists by now; nothing was published (see --if-exists)") from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        # no hard links here: the claim alone keeps others away
-        os.rename(temporary, path)
-        return
-    os.unlink(temporary)
-
-
-def _sync_folder(path: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _is_version(path: Path, expected: dict[str, Any] | None) -> bool:
+    return version(path) == expected

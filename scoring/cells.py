@@ -1,7 +1,7 @@
 """Slices, cells and the fixed grid that cuts an input into them.
 
-A *slice* is consecutive whole records of one file; a *cell* is the slices of one ``predict`` call. Everything here is plain
-data: it crosses process boundaries as it is.
+A *slice* is consecutive whole records of one file; a *cell* is the slices of one ``predict`` call. Everything here is
+plain data: it crosses process boundaries as it is.
 """
 
 from __future__ import annotations

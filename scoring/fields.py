@@ -164,7 +164,7 @@ def _iso_nanoseconds(text: str) -> int:
 
 def _formatted(date_format: str) -> Callable[[str], int]:
     def read(text: str) -> int:
-        instant = datetime.strptime(text, date_format)
+        instant = datetime.strptime(text, date_format)  # noqa: DTZ007 (the zone is put where there is none)
         return _nanoseconds(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
 
     return read

@@ -191,7 +191,7 @@ def check_readable(file: InputFile, dialect: Dialect) -> None:
 
 
 class DecodedStream:
-    """The bytes of a file as its slices count them: decompressed, and as UTF-8 where they could not be cut as they are."""
+    """The bytes of a file as its slices count them: decompressed, and as UTF-8 where they cannot be cut as they are."""
 
     def __init__(self, file: InputFile, dialect: Dialect) -> None:
         self._raw = open(file.url, "rb", buffering=0)  # noqa: SIM115 (closed by close)

@@ -1,8 +1,8 @@
 """Read the rows of a cell into the frame the model is called with; rows that do not fit go aside.
 
-Arrow reads a whole cell at once. Only where it meets something odd (a value that is not of its type, a record with too few
-fields) is the column in question read as text and judged by `scoring.fields`; only where its count of rows differs from the
-scanner's are records tokenized one by one.
+Arrow reads a whole cell at once. Only where it meets something odd (a value that is not of its type, a record with too
+few fields) is the column in question read as text and judged by `scoring.fields`; only where its count of rows differs
+from the scanner's are records tokenized one by one.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
     positions = np.arange(run.rows)
     if ragged:
         positions = np.delete(positions, [row for row, _ in ragged])
-    return _judge(table, keep, positions, misfits, run, plan, as_text)
+    return _judge(table, keep, positions, misfits, run=run, plan=plan, as_text=as_text)
 
 
 def _has_odd_numbers(body: bytes) -> bool:
@@ -368,7 +368,7 @@ def _read_by_record(run: _Run, plan: ReadPlan) -> _Outcome:
     )
     keep = pa.table(dict(zip(raw, columns[len(wanted) :], strict=True))) if raw else None
     as_text = {column.name for column in wanted}
-    return _judge(table, keep, np.array(positions, dtype=np.int64), misfits, run, plan, as_text)
+    return _judge(table, keep, np.array(positions, dtype=np.int64), misfits, run=run, plan=plan, as_text=as_text)
 
 
 def _judge(
@@ -376,6 +376,7 @@ def _judge(
     keep: pa.Table | None,
     positions: Rows,
     misfits: Misfits,
+    *,
     run: _Run,
     plan: ReadPlan,
     as_text: set[str],

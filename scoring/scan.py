@@ -1,4 +1,4 @@
-"""What the driver and the scanner say to each other about the one pass over the input::
+"""What the driver and the scanner say to each other about the one pass over the input.
 
 driver                          scanner
   ── InputSpec, Begin ───────────▶  list, choose or take the grid

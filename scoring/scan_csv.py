@@ -1,7 +1,8 @@
 """Find where CSV records end, at the speed of a newline search.
 
-The rules are those of docs/csv.md. Three ways, from fast to slow, chosen block by block: no quotes (newlines are record
-ends), quotes that all open at the start of a field (newlines behind an even number of quotes), and a tokenizer for the rest.
+The rules are those of docs/csv.md. Three ways, from fast to slow, chosen block by block: no quotes (newlines are
+record ends), quotes that all open at the start of a field (newlines behind an even number of quotes), and a tokenizer
+for the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The scanner process: lists the input, reads each file once, and sends the cells of the grid.
 
-It is light and started first, so that it works while the workers import MLflow. It blocks on its pipe when the driver does
-not read, and on the spool when that is full. `scoring.scan` has what is said.
+It is light and started first, so that it works while the workers import MLflow. It blocks on its pipe when the driver
+does not read, and on the spool when that is full. `scoring.scan` has what is said.
 """
 
 from __future__ import annotations

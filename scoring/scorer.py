@@ -21,7 +21,7 @@ class Scorer(Protocol):
     classes: tuple[str, ...]
 
     def columns(self, header: tuple[str, ...], sample: pa.Table | None) -> tuple[ColumnSpec, ...] | None:
-        """Say which columns the model wants, by its signature, else by a header and rows of text; None where these lack."""
+        """Say which columns the model wants: by its signature, else by a header and text; None where they lack."""
         ...
 
     def predict(self, table: pa.Table) -> Any:

@@ -1,7 +1,7 @@
 """The plainest engine: it scores in the process of the caller, one piece of work at a time.
 
-It is the reference for what every engine does, and loads MLflow into the calling process: for tests and for looking into a
-model with a debugger.
+It is the reference for what every engine does, and loads MLflow into the calling process: for tests and for looking
+into a model with a debugger.
 """
 
 from __future__ import annotations

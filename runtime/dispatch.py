@@ -1,0 +1,224 @@
+"""The loop of a job: cells come from the scanner, mini-batches go to the workers, outcomes to `Progress`.
+
+scanner ── cells ──▶ plan ── mini-batches ──▶ engine
+                                                 │
+          what next? ◀── progress ◀── outcomes ──┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
+from runtime.errors import ModelLoadError, ScorelineError, UsageError
+from runtime.parts import PartKey, read_account
+from runtime.plan import Plan, Scanner, StagedRun
+from runtime.progress import Progress
+from runtime.record import JobRecord
+from runtime.score_file import ScoreFile
+from scoring.cells import Cell, SliceAccount
+from scoring.files import Listing
+from scoring.scan import Grid
+from scoring.specs import ColumnSpec
+
+__all__ = ["Dispatch", "Observer"]
+
+POLL_S = 0.5
+PROBE_ROWS = 1_000
+PROBE_LEAST_ROWS = 16
+PROBE_SHARE = 32
+"""The probe looks at no more than one row in so many of the input."""
+
+
+class Observer(Protocol):
+    """Whoever follows the loop."""
+
+    def ready(self, event: Ready) -> None:
+        """Learn that a worker is ready."""
+        ...
+
+    def tick(self) -> None:
+        """Look; raise to stop the job."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Dispatch:
+    """One run of the loop.
+
+    Attributes:
+        engine: the workers, started.
+        scanner: the scanner, begun.
+        plan: where its cells go.
+        progress: where outcomes go.
+        output: where parts are staged.
+        record: the job, with the columns once they are known.
+        grid: as the scanner chose it.
+        staged: score bytes of the parts that are staged already, by key.
+        probing: whether the model is probed before rows are cut or grouped.
+        observer: who follows.
+        resumed: mini-batches taken from what was staged.
+        resumed_rows: rows in them.
+        predict_s: seconds spent in the model, over all workers.
+    """
+
+    engine: Engine
+    scanner: Scanner
+    plan: Plan
+    progress: Progress
+    output: ScoreFile
+    record: JobRecord
+    grid: Grid
+    staged: dict[str, int]
+    probing: bool
+    observer: Observer
+    resumed: int = 0
+    resumed_rows: int = 0
+    predict_s: float = 0.0
+    _columns: tuple[ColumnSpec, ...] = ()
+    _probe: Literal["unknown", "running", "done"] = "unknown"
+    _first: Cell | None = None
+    _cells: int = 0
+
+    def run(self) -> None:
+        """Score until nothing is left.
+
+        Raises:
+            ScorelineError: the job must stop; what is staged is kept.
+        """
+        self._columns = self.record.columns
+        while not (self.plan.exhausted and self.progress.idle):
+            self._listen()
+            self._hand_out()
+            self.observer.tick()
+            self._stop_if_needed()
+        if self.plan.rows == 0 and not any(count.problem for count in self.progress.files.values()):
+            raise UsageError("the input has no rows to score")
+        self.progress.check_limit(self.plan.rows)
+        self._stop_if_needed()
+        if not self.progress.scored:
+            raise ScorelineError(f"no row could be scored: {self.progress.main_cause()}; nothing was published")
+
+    def _listen(self) -> None:
+        """Take what the workers and the scanner say, waiting only where neither has anything to say."""
+        pipe = self.scanner.pipe if self.plan.wants_cells else None
+        for event in self.engine.wait(0.0 if pipe is not None and pipe.poll() else POLL_S, pipe):
+            self._take(event)
+        while self.plan.wants_cells and self.scanner.pipe.poll():
+            message = self.scanner.receive()
+            assert not isinstance(message, Grid | Listing), message
+            self.plan.add(message)
+            if isinstance(message, Cell):
+                self._cells += 1
+                if self._first is None and message.rows:
+                    self._first = message
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Ready():
+                self._columns = self._columns or event.columns
+                self.observer.ready(event)
+            case LoadFailed():
+                raise ModelLoadError(event.reason + (f"\n{event.detail}" if event.detail else ""))
+            case Probed():
+                self._probed(event)
+            case Scored():
+                self._scored(event)
+            case Failed(number=-1):
+                # what the probe met, the scoring meets again, and reports
+                self._probe = "done"
+            case Failed():
+                self.progress.failed(event)
+            case Returned():
+                self.progress.returned(event)
+
+    def _scored(self, event: Scored) -> None:
+        batch = self.progress.scored_batch(event)
+        self.plan.learn(len(batch.cells), event.seconds)
+        self.predict_s += event.predict_s
+        if self.progress.columns and not self.output.header():
+            self.output.record_header(self.progress.columns)
+        self.output.remove_spooled(part.url for part in batch.slices)
+        self.progress.check_limit(self.plan.rows if self.plan.complete else None)
+
+    def _probed(self, event: Probed) -> None:
+        self._probe = "done"
+        self._columns = event.columns
+        if event.objection:
+            # other workers may have staged something meanwhile
+            self.engine.close()
+            self.output.discard()
+            raise UsageError(event.objection)
+        if not self.record.columns:
+            self.record = self.record.with_columns(event.columns)
+            self.output.record_job(self.record.to_json())
+
+    def _hand_out(self) -> None:
+        if self._probe == "unknown":
+            self._start_probe()
+        while self._may_score() and self.progress.error is None:
+            staged = self.plan.next_staged()
+            if staged is not None:
+                self._adopt(staged)
+                continue
+            if self.engine.wanted() <= 0:
+                return
+            batch = self.progress.again() or self.plan.next()
+            if batch is None:
+                return
+            self.progress.started(batch)
+            self.engine.submit(Score(batch=batch, columns=self._columns))
+
+    def _may_score(self) -> bool:
+        # where the signature names the columns, other workers need not wait for the probe
+        return self._probe == "done" or (self._probe == "running" and bool(self._columns))
+
+    def _start_probe(self) -> None:
+        """Find the columns, and whether rows may be cut and grouped."""
+        if self._first is None:
+            # nothing to score, or all of it was probed when it was scored
+            if self.plan.complete or self.plan.has_staged:
+                self._probe = "done"
+            return
+        if self.engine.wanted() <= 0:
+            return
+        rows = self._probe_rows(self._first)
+        if rows is None:
+            return
+        if self._columns and not rows:
+            self._probe = "done"
+            return
+        self._probe = "running"
+        self.engine.submit(Probe(cell=self._first, rows=rows))
+
+    def _probe_rows(self, first: Cell) -> int | None:
+        """Say how many rows to probe; None while it is not known whether anything is cut or grouped."""
+        if not self.probing or self.staged:
+            return 0
+        if len(first.slices) == 1 and self._cells < 2:
+            return 0 if self.plan.complete else None
+        return max(PROBE_LEAST_ROWS, min(PROBE_ROWS, self.grid.estimated_rows // PROBE_SHARE))
+
+    def _adopt(self, staged: StagedRun) -> None:
+        """Count what an earlier run staged."""
+        key = PartKey.decode(staged.key)
+        assert key is not None, staged
+        causes: Sequence[tuple[str, int]] = ()
+        if key.account:
+            accounts, causes = read_account(self.output.account(staged.key))
+        else:
+            accounts = tuple(
+                SliceAccount(name=part.name, start=part.start, stop=part.stop, digest=b"", rows=part.rows)
+                for cell in staged.cells
+                for part in cell.slices
+            )
+        self.resumed += 1
+        self.resumed_rows += key.rows
+        self.progress.staged(staged.number, staged.key, self.staged[staged.key], accounts, causes)
+        self.output.remove_spooled(part.url for cell in staged.cells for part in cell.slices)
+
+    def _stop_if_needed(self) -> None:
+        if self.progress.error is not None:
+            raise self.progress.error
