@@ -24,10 +24,9 @@ WORKER_SIDE = frozenset({"runtime.engines.inline", "runtime.worker"})
 # The homes of foreign libraries in the driver, one or two each. Add a module here only with a reason.
 HOMES = {
     "click": {"runtime.cli"},
-    "fsspec": {"runtime.uris"},
-    "multiprocessing": {"runtime.engines.local", "runtime.worker"},
-    "rich": {"runtime.cli"},
-    "yaml": {"runtime.deployment"},
+    "fsspec": set[str](),
+    "rich": {"runtime.display"},
+    "yaml": {"runtime.model"},
 }
 
 # Names that say nothing about what is inside.
