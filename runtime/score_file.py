@@ -204,6 +204,9 @@ class ScoreFile:
                 continue
             if key.account and text + ACCOUNT not in sizes:
                 continue
+            if not key.unscored and crc32(self.parts / text) != key.crc:
+                # the machine went down before the disk had it
+                continue
             found.append((key, text, 0 if key.unscored else sizes[name]))
         return found
 
@@ -240,7 +243,9 @@ class ScoreFile:
 
     def _publish(self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str) -> Published:
         planned = _read_object(self.staging / "publish.json")
-        if planned is None or planned["fingerprint"] != fingerprint:
+        staged = _sums(parts)
+        # another input since the kill makes other parts: what was planned for the old ones is void
+        if planned is None or planned["fingerprint"] != fingerprint or planned["staged"] != [*staged]:
             planned = self._plan_publish(header, parts, mode, fingerprint)
             self._write(self.staging / "publish.json", json.dumps(planned).encode())
         base = planned["base"]
@@ -253,7 +258,7 @@ class ScoreFile:
             pieces: list[Path | bytes] = [self.path] if planned["base_bytes"] else []
             pieces.append(bytes.fromhex(planned["between"]))
             pieces += [self.parts / key for key, size_bytes in parts if size_bytes]
-            self._appear(self.path, pieces, replace=base is not None)
+            self._appear(self.path, pieces, replace=base is not None, size_bytes=planned["size_bytes"])
         return Published(
             url=str(self.path),
             size_bytes=planned["size_bytes"],
@@ -279,15 +284,11 @@ class ScoreFile:
         base_bytes = size_bytes
         crc = zlib.crc32(between, crc)
         size_bytes += len(between)
-        for key, part_bytes in parts:
-            decoded = PartKey.decode(key)
-            if decoded is None or not part_bytes:
-                continue
-            crc = crc32_combined(crc, decoded.crc, part_bytes)
-            size_bytes += part_bytes
+        staged_bytes, staged_crc = _sums(parts)
         return {
             "fingerprint": fingerprint, "mode": mode, "base": base, "base_bytes": base_bytes, "between": between.hex(),
-            "size_bytes": size_bytes, "crc32": crc,
+            "staged": [staged_bytes, staged_crc], "size_bytes": size_bytes + staged_bytes,
+            "crc32": crc32_combined(crc, staged_crc, staged_bytes),
             "quarantine_base": version(self.quarantine_path),
             "appended": previous["appended"] if previous is not None else [],
         }  # fmt: skip
@@ -320,7 +321,7 @@ class ScoreFile:
         elif not appended:
             self.quarantine_path.unlink(missing_ok=True)
 
-    def _appear(self, path: Path, pieces: Iterable[Path | bytes], *, replace: bool) -> None:
+    def _appear(self, path: Path, pieces: Iterable[Path | bytes], *, replace: bool, size_bytes: int = -1) -> None:
         temporary = self.staging / "joined"
         with open(temporary, "wb") as joined:
             for piece in pieces:
@@ -330,6 +331,8 @@ class ScoreFile:
                     joined.flush()
                     copy_into(joined.fileno(), piece)
             joined.flush()
+            if size_bytes not in (-1, os.fstat(joined.fileno()).st_size):
+                raise OutputError(f"{path}: its parts changed after they were staged; run again to score them anew")
             os.fsync(joined.fileno())
         if replace:
             os.replace(temporary, path)
@@ -370,6 +373,17 @@ class ScoreFile:
             os.replace(name, path)
         except OSError as error:
             raise _output_error(path, error) from None
+
+
+def _sums(parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
+    """Return size and CRC-32 of all parts, one behind the other."""
+    size_bytes = crc = 0
+    for text, part_bytes in parts:
+        key = PartKey.decode(text)
+        if key is not None and part_bytes:
+            crc = crc32_combined(crc, key.crc, part_bytes)
+            size_bytes += part_bytes
+    return size_bytes, crc
 
 
 def _umask() -> int:
