@@ -26,8 +26,8 @@ def _number(width: int) -> st.SearchStrategy[int]:
 
 KEYS = st.builds(
     PartKey,
-    fingerprint=_bytes(6), name_digest=_bytes(4), start=_number(5), length=_number(5), rows=_number(4), lines=_number(4),
-    identity=_bytes(4), input_digest=_bytes(8), crc=_number(4), nonce=_bytes(3),
+    fingerprint=_bytes(6), name_digest=_bytes(4), start=_number(5), length=_number(5), rows=_number(4),
+    lines=_number(4), identity=_bytes(4), input_digest=_bytes(8), crc=_number(4), nonce=_bytes(3),
     quarantine=st.booleans(), account=st.booleans(), unscored=st.booleans(),
 )  # fmt: skip
 
