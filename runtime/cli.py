@@ -194,25 +194,19 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     from runtime.errors import ScorelineError, exit_code
     from runtime.job import run as run_job
     from runtime.job import run_limited
-    from runtime.options import generated_job_name
 
     display = Display(quiet=quiet)
-    if not options.get("output") and not options.get("job_name") and not options.get("limit"):
-        options["job_name"] = generated_job_name()
-        display.notice(
-            f"job {options['job_name']}; to resume it, repeat the command with --job-name {options['job_name']}"
-        )
     try:
         if options.get("limit"):
             lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
             display.close()
             sys.stdout.write(lines)
+            closing_lines(receipt, display.notice, kept=False)
         else:
             receipt = run_job(watch=display.watch, notice=display.notice, debug=debug, **options)
             display.close()
             if as_json:
                 click.echo(json.dumps(receipt.content, indent=1, ensure_ascii=False))
-        if not quiet:
             closing_lines(receipt, display.notice)
     except ScorelineError as error:
         display.close()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from runtime.progress import cause_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -118,21 +120,21 @@ def _line(report: Report, now: float) -> str:
     )
 
 
-def closing_lines(receipt: Receipt, tell: Callable[[str], None]) -> None:
-    """Say what was not scored and why, and last where the scores are."""
+def closing_lines(receipt: Receipt, tell: Callable[[str], None], *, kept: bool = True) -> None:
+    """Say what was not scored and why, and last where the scores are, if they were kept."""
     rows = receipt.rows
     lost = rows["quarantined"] + rows["given_up"]
     causes = list(receipt.causes.items())
     for cause, count in causes[:MOST_CAUSES]:
-        tell(f"not scored: {count:,} times {cause}")
+        tell(f"not scored: {cause_text(cause, count)}")
     if len(causes) > MOST_CAUSES:
         tell(f"not scored: {len(causes) - MOST_CAUSES:,} other causes, see {receipt.content['output']['quarantine']}")
     for file in receipt.content["files"]:
         if file.get("problem"):
             tell(f"not read to its end: {file['file']}: {file['problem']}")
     seconds = receipt.timings["total_s"]
-    quarantined = f"{lost:,} quarantined" + (f" ({receipt.content['output']['quarantine']})" if lost else "")
+    quarantined = f"{lost:,} quarantined" + (f" ({receipt.content['output']['quarantine']})" if lost and kept else "")
     tell(
-        f"{receipt.url}: {rows['scored']:,} rows, {quarantined}, {seconds:.1f} s, "
+        f"{receipt.url if kept else 'not kept'}: {rows['scored']:,} rows, {quarantined}, {seconds:.1f} s, "
         f"{rows['read'] / max(receipt.timings['scoring_s'], 1e-3):,.0f} rows/s"
     )

@@ -142,6 +142,8 @@ class Job:
         )
         listing = scanner.expect(Listing)
         output.claim()
+        if not options.job_name_given:
+            self._notice(f"job {options.job_name}: to resume it, repeat the command with --job-name {options.job_name}")
         self._tell_skipped(listing)
         complete = self._complete(output, asked, listing)
         if complete is not None:

@@ -31,6 +31,7 @@ class Options:
         input: file, folder or glob; a local path or ``file:`` URL.
         output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``.
         job_name: name of the job; the same name resumes.
+        job_name_given: whether it was chosen, and not made up.
         input_type: uri_folder or uri_file; empty: what is found.
         include: globs that file names must match.
         recursive: look into sub-folders.
@@ -66,6 +67,7 @@ class Options:
     input: str
     output: str = ""
     job_name: str = ""
+    job_name_given: bool = True
     input_type: str = ""
     include: tuple[str, ...] = ()
     recursive: bool = False
@@ -117,7 +119,8 @@ class Options:
             options[name] = _pairs(options.get(name, ()))
         options["delimiter"] = _delimiter(options.get("delimiter", ","))
         if not options.get("output") and not options.get("job_name"):
-            options["job_name"] = generated_job_name()
+            options["job_name"] = _generated_job_name()
+            options["job_name_given"] = False
         result = cls(**options)
         result._check()
         return result
@@ -228,7 +231,7 @@ class Options:
         return {name: _listed(value) for name, value in values.items()}
 
 
-def generated_job_name() -> str:
+def _generated_job_name() -> str:
     """Make up a name for a job: when it began, and something that no other has."""
     return time.strftime("job-%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
 

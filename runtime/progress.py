@@ -10,7 +10,7 @@ from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
 from scoring.cells import MiniBatch, SliceAccount
 
-__all__ = ["FileCount", "Progress", "QuarantineLimit"]
+__all__ = ["FileCount", "Progress", "QuarantineLimit", "cause_text"]
 
 MAX_ATTEMPTS = 2
 DEFAULT_PERCENT = 1.0
@@ -208,5 +208,17 @@ class Progress:
         """Name the most frequent cause."""
         if not self.causes:
             return "no cause known"
-        cause, count = self.causes.most_common(1)[0]
-        return f"{cause} ({count:,} rows)"
+        return cause_text(*self.causes.most_common(1)[0])
+
+
+def cause_text(cause: str, count: int) -> str:
+    """Say how often a cause met a row: ``chol: 41,233 blanks where the signature says long``."""
+    column, colon, reason = cause.rpartition(": ")
+    many = "" if count == 1 else "s"
+    if colon and reason.startswith("blank "):
+        return f"{column}: {count:,} blank{many} {reason.removeprefix('blank ')}"
+    if colon and reason.startswith(("not a", "out of range")):
+        return f"{column}: {count:,} value{many} {reason}"
+    if " fields where " in cause or cause.startswith(("not valid ", "quote is ")):
+        return f"{count:,} record{many}: {cause}"
+    return f"{cause} ({count:,})"

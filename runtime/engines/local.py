@@ -325,6 +325,7 @@ class LocalEngine:
     def close(self, grace_s: float = 0.0) -> None:
         """See `Engine.close`."""
         deadline = time.monotonic() + grace_s
+        any_ready = any(process.ready for process in self._processes.values())
         running = {process.number: process.work[0] for process in self._processes.values() if process.work}
         while (left := deadline - time.monotonic()) > 0 and any(
             process.work and process.work[0] is running.get(process.number) for process in self._processes.values()
@@ -335,18 +336,19 @@ class LocalEngine:
                 self._kill(process)
             self._forget(process)
             if process.popen is not None:
-                _end(process.popen)
+                _end(process.popen, END_WAIT_S)
         if self._control is not None:
             self._control.close()
             self._control = None
         if self._server is not None:
-            _end(self._server)
+            # one that still imports does not look at its socket
+            _end(self._server, END_WAIT_S if any_ready else 0.0)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
     """Wait for a process that was told to end, by the end of its pipe, and end it where it is too busy to see that."""
     try:
-        process.wait(END_WAIT_S)
+        process.wait(wait_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
