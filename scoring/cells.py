@@ -62,7 +62,7 @@ class Slice:
         lines: physical line ends in it.
         columns: names of the fields of a record.
         width: fields of a record: one more than the columns where the file ends its records in an empty field.
-        plain: whether a CSV parser that knows no special cases reads it right.
+        plain: whether Arrow's parser sees the same records.
         problem: why the rest of the file cannot be read; such a slice has no rows.
     """
 

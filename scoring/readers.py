@@ -394,16 +394,16 @@ def _judge(
     """
     columns: dict[str, pa.ChunkedArray] = {}
     for column in _wanted(run, plan):
-        values = table[column.name]
+        values, blank = table[column.name], blank_reason(column.type)
         if column.name in as_text:
             text = values.combine_chunks()
             values, reasons = convert(text, column.type, plan.date_format)
             for index, reason in sorted(reasons.items()):
-                misfits.setdefault(int(positions[index]), []).append((column.name, text[index].as_py(), reason))
+                value = None if reason == blank else text[index].as_py()
+                misfits.setdefault(int(positions[index]), []).append((column.name, value, reason))
         elif column.type in REFUSES_BLANKS and values.null_count:
-            reason = blank_reason(column.type)
             for index in np.flatnonzero(pc.is_null(values).to_numpy()).tolist():
-                misfits.setdefault(int(positions[index]), []).append((column.name, None, reason))
+                misfits.setdefault(int(positions[index]), []).append((column.name, None, blank))
         if column.type in ("float", "binary"):
             values = values.cast(_final_type(column))
         columns[column.name] = values

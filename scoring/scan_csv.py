@@ -36,7 +36,7 @@ class Block:
         data: its bytes.
         row_stops: offset behind each record that is a row.
         line_stops: offset behind each physical line end.
-        plain: whether a CSV parser that knows no special cases reads it right.
+        plain: whether Arrow's parser sees the same records: no line is of white space alone, every quote is closed.
     """
 
     start: int
@@ -206,9 +206,14 @@ def _tokenized(data: bytes, cells: npt.NDArray[np.uint8], delimiter: int, start:
     strip = _strippable(delimiter)
     stops: list[int] = []
     position, size = 0, len(data)
+    plain = True
     for begin, stop, position in walk_records(data, 0, delimiter, final=final):
         if data[begin:stop].strip(strip):
             stops.append(position)
+            if stop == size:
+                plain = plain and record_stop(data, begin, delimiter)[1]
+        elif stop > begin:
+            plain = False
     if not final:
         position = stops[-1] if stops else 0
     if position == 0:
@@ -221,5 +226,5 @@ def _tokenized(data: bytes, cells: npt.NDArray[np.uint8], delimiter: int, start:
         data=data[:position],
         row_stops=np.array(stops, dtype=np.int64) + start,
         line_stops=np.sort(np.concatenate([line_ends, lone])) + (1 + start),
-        plain=False,
+        plain=plain,
     )
