@@ -59,6 +59,7 @@ class Dispatch:
         staged: score bytes of the parts that are staged already, by key.
         probing: whether the model is probed before rows are cut or grouped.
         observer: who follows.
+        timeout_s: how long a mini-batch may take; None: as long as others let expect.
         resumed: mini-batches taken from what was staged.
         resumed_rows: rows in them.
         predict_s: seconds spent in the model, over all workers.
@@ -74,6 +75,7 @@ class Dispatch:
     staged: dict[str, int]
     probing: bool
     observer: Observer
+    timeout_s: float | None = None
     resumed: int = 0
     resumed_rows: int = 0
     predict_s: float = 0.0
@@ -169,7 +171,8 @@ class Dispatch:
             if batch is None:
                 return
             self.progress.started(batch)
-            self.engine.submit(Score(batch=batch, columns=self._columns))
+            timeout_s = self.timeout_s or self.plan.patience_s(len(batch.cells))
+            self.engine.submit(Score(batch=batch, columns=self._columns, timeout_s=timeout_s))
 
     def _may_score(self) -> bool:
         # where the signature names the columns, other workers need not wait for the probe

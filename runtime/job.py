@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from runtime.dispatch import Dispatch
 from runtime.engines import Engine, Ready, Setup
@@ -109,6 +109,8 @@ class Job:
         self._report = Report()
         self._began = time.monotonic()
         self._signal = 0
+        # before anything runs a signal stops at once, afterwards where the loop looks
+        self._signals_wait = False
         self._versions: dict[str, str] = {}
 
     def run(self) -> Receipt:
@@ -172,6 +174,7 @@ class Job:
             grid=grid,
             staged={key: size_bytes for _, key, size_bytes in staged},
             probing=options.chunk_rows is None,
+            timeout_s=options.timeout_s,
             observer=self,
         )
         self._dispatch = dispatch
@@ -182,6 +185,7 @@ class Job:
         self._report.workers = engine.workers
         if staged:
             self._notice(f"resuming: {len(staged):,} mini-batches are scored already")
+        self._signals_wait = True
         try:
             dispatch.run()
         except InterruptedJobError:
@@ -206,10 +210,13 @@ class Job:
         self._report.resumed_rows = self._dispatch.resumed_rows
         self._watch(self._report)
         if self._signal:
-            name = signal.Signals(self._signal).name
-            raise InterruptedJobError(
-                f"stopped by {name}; what is staged is kept, the same command goes on from there", self._signal
-            )
+            self._stop_for_signal()
+
+    def _stop_for_signal(self) -> NoReturn:
+        name = signal.Signals(self._signal).name
+        raise InterruptedJobError(
+            f"stopped by {name}; what is staged is kept, the same command goes on from there", self._signal
+        )
 
     def _open_log(self, stack: ExitStack) -> IO[bytes]:
         """Open what takes the words of workers: it has no name, so that no kill leaves it behind."""
@@ -239,7 +246,6 @@ class Job:
             threads=options.threads or 1,
             log=log,
             method=None if options.engine == "local" else options.engine,
-            timeout_s=options.timeout_s,
         )
 
     def _setup(self, record: JobRecord, model: ModelFolder, spec: InputSpec, output: ScoreFile) -> Setup:
@@ -378,6 +384,8 @@ class Job:
             if self._signal:
                 raise KeyboardInterrupt
             self._signal = number
+            if not self._signals_wait:
+                self._stop_for_signal()
 
         previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 from multiprocessing.connection import Pipe
 from typing import IO, TypeVar
 
@@ -24,6 +25,10 @@ READ_AHEAD_CELLS = 2_000
 TARGET_S = 2.0
 """Mini-batches aim at this many seconds: little is lost with a worker, and little is said between."""
 MAX_PARTS_PER_INPUT = 20_000
+PATIENCE_CELLS = 5
+PATIENCE_LEAST_S = 300.0
+PATIENCE_TIMES = 20
+"""A mini-batch hangs when it takes so many times as long as others did, and this many seconds at least."""
 
 
 class Scanner:
@@ -107,6 +112,7 @@ class Plan:
         self._found = 0
         self._taken = 0
         self._cell_s = 0.0
+        self._cell_times: deque[float] = deque(maxlen=1_001)
         self._numbers = 0
 
     @property
@@ -132,6 +138,7 @@ class Plan:
     def learn(self, cells: int, seconds: float) -> None:
         """Learn how long a cell takes."""
         per_cell = seconds / max(cells, 1)
+        self._cell_times.append(per_cell)
         self._cell_s = per_cell if not self._cell_s else 0.7 * self._cell_s + 0.3 * per_cell
 
     @property
@@ -146,6 +153,12 @@ class Plan:
         self._items.popleft()
         self._taken += len(first.cells)
         return StagedRun(number=self._number(), key=first.key, cells=first.cells)
+
+    def patience_s(self, cells: int) -> float | None:
+        """Say how long so many cells may take before they hang; None while too little is known."""
+        if len(self._cell_times) < PATIENCE_CELLS:
+            return None
+        return max(PATIENCE_LEAST_S, PATIENCE_TIMES * cells * median(self._cell_times))
 
     def next(self) -> MiniBatch | None:
         """Take the next mini-batch, if enough is known for it, and the next place is not staged already."""

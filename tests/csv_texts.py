@@ -124,13 +124,20 @@ def plain_csv_files(
 
 
 def csv_files(
-    columns: Sequence[Column], *, delimiter: str = ",", max_files: int = 4, max_rows: int = 12, header: bool = True
+    columns: Sequence[Column],
+    *,
+    delimiter: str = ",",
+    min_files: int = 0,
+    max_files: int = 4,
+    max_rows: int = 12,
+    header: bool = True,
 ) -> _Files:
     """Files of any kind: none, empty ones, headers alone, good rows among rows that do not fit, and plain rubbish.
 
     Args:
         columns: The signature. Files order it as they like, add columns, and now and then lack one.
         delimiter: The character between fields.
+        min_files: How many files at least.
         max_files: How many files at most.
         max_rows: How many lines a file has at most, the header not counted.
         header: Whether files begin with one.
@@ -141,13 +148,15 @@ def csv_files(
     else:
         contents = _content(names, tuple(columns), delimiter, max_rows, False)
     rare = st.sampled_from([b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf", b'"', delimited(names, delimiter).encode()])
-    return _files(_mostly(contents, rare, 9), max_files)
+    return _files(_mostly(contents, rare, 9), max_files, min_files)
 
 
 def _files(contents: st.SearchStrategy[bytes], max_files: int, min_files: int = 0) -> _Files:
-    files = st.tuples(st.sampled_from(_PATHS), contents)
-    drawn = st.lists(files, min_size=min_files, max_size=max_files, unique_by=lambda file: file[0])
-    return drawn.map(lambda some: sorted(some, key=lambda file: file[0].encode()))
+    def filled(paths: list[str]) -> _Files:
+        ordered = sorted(paths, key=str.encode)
+        return st.tuples(*[contents] * len(ordered)).map(lambda drawn: list(zip(ordered, drawn, strict=True)))
+
+    return st.lists(st.sampled_from(_PATHS), min_size=min_files, max_size=max_files, unique=True).flatmap(filled)
 
 
 def _headers(columns: Sequence[Column]) -> st.SearchStrategy[tuple[str, ...]]:

@@ -65,10 +65,12 @@ class Score:
     Attributes:
         batch: what to score.
         columns: what the model wants, where only the probe could tell.
+        timeout_s: how long it may take; None: for ever.
     """
 
     batch: MiniBatch
     columns: tuple[ColumnSpec, ...] = ()
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,12 @@ class _Process:
         self.work: deque[Work] = deque()
         self.since = time.monotonic()
 
+    @property
+    def due(self) -> float | None:
+        """When the work in hand must be done, if it must."""
+        timeout_s = self.work[0].timeout_s if self.work and isinstance(self.work[0], Score) else None
+        return None if timeout_s is None else self.since + timeout_s
+
 
 class LocalEngine:
     """A set of worker processes.
@@ -79,7 +85,6 @@ class LocalEngine:
         threads: native threads of each worker.
         log: an open file that takes what the workers print.
         method: forkserver or spawn.
-        timeout_s: how long one piece of work may take; None: for ever.
     """
 
     def __init__(
@@ -90,12 +95,10 @@ class LocalEngine:
         threads: int,
         log: IO[bytes],
         method: StartMethod | None = None,
-        timeout_s: float | None = None,
     ) -> None:
         self.workers = workers
         self._model_path = model_path
         self._log = log
-        self._timeout_s = timeout_s
         self._environment = worker_environment(threads)
         self._setup: Setup | None = None
         self._processes: dict[Connection, _Process] = {}
@@ -186,21 +189,17 @@ class LocalEngine:
         return events
 
     def _until(self, timeout_s: float) -> float:
-        if self._timeout_s is None:
-            return timeout_s
-        now = time.monotonic()
-        due = [each.since + self._timeout_s - now for each in self._processes.values() if each.work]
-        return max(0.0, min([timeout_s, *due]))
+        due = [process.due for process in self._processes.values()]
+        return max(0.0, min([timeout_s, *(each - time.monotonic() for each in due if each is not None)]))
 
     def _overdue(self) -> list[Event]:
-        if self._timeout_s is None:
-            return []
         events: list[Event] = []
         now = time.monotonic()
         for process in list(self._processes.values()):
-            if process.work and now - process.since > self._timeout_s:
+            if process.due is not None and process.due < now:
+                allowed = process.due - process.since
                 self._kill(process)
-                events += self._bury(process, "timeout", f"not done within {self._timeout_s:g} s")
+                events += self._bury(process, "timeout", f"not done within {allowed:g} s")
         return events
 
     def _receive(self, process: _Process) -> list[Event]:
