@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
 from multiprocessing.connection import Pipe
+from statistics import median
 from typing import IO, TypeVar
 
 from runtime.errors import InputError
