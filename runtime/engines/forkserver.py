@@ -5,7 +5,8 @@
       ◀── pid ───────────────────
       ◀── pid, exit status ────── reap ◀────────────────────── ends
 
-It runs no thread and holds no lock when it forks. It dies with the driver, and the workers die with it.
+It runs no thread and holds no lock when it forks; where a library it imported has started a thread, workers begin afresh
+(`runtime.engines.spawned`). It dies with the driver, and the workers die with it.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ def _fork(control: socket.socket, own: tuple[socket.socket, socket.socket], pipe
         control.close()
         for end in own:
             end.close()
+        if _has_threads():
+            os.set_inheritable(pipe, True)
+            module = ["-P", "-m", "runtime.engines.spawned", str(pipe), str(number), str(server)]
+            os.execv(sys.executable, [sys.executable, *module])  # noqa: S606 (no shell is wanted)
         start_worker(pipe, number)
         status = 0
     finally:
@@ -77,6 +82,15 @@ def _fork(control: socket.socket, own: tuple[socket.socket, socket.socket], pipe
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _has_threads() -> bool:
+    """Tell whether the server runs threads, native ones too: a lock that one holds would stay locked in a fork."""
+    try:
+        # a fork has one thread whatever its parent had
+        return len(os.listdir(f"/proc/{os.getppid()}/task")) > 1
+    except OSError:
+        return False
 
 
 def _reap(control: socket.socket) -> None:
