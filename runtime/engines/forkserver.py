@@ -5,8 +5,8 @@
       ◀── pid ───────────────────
       ◀── pid, exit status ────── reap ◀────────────────────── ends
 
-It runs no thread and holds no lock when it forks; where a library it imported has started a thread, workers begin afresh
-(`runtime.engines.spawned`). It dies with the driver, and the workers die with it.
+It runs no thread and holds no lock when it forks; where a library it imported has started a thread, workers begin
+afresh (`runtime.engines.spawned`). It dies with the driver, and the workers die with it.
 """
 
 from __future__ import annotations
