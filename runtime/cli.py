@@ -6,9 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from runtime.forkserver import ForkServer
 
 __all__ = ["main"]
 
@@ -190,6 +193,7 @@ def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
 
 
 def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) -> int:
+    options["server"] = _early_server(options, debug=debug)
     from runtime.display import Display, closing_lines
     from runtime.errors import ScorelineError, exit_code
     from runtime.job import run as run_job
@@ -198,7 +202,9 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     display = Display(quiet=quiet)
     try:
         if options.get("limit"):
-            lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
+            lines, receipt = run_limited(
+                watch=display.watch, notice=display.notice, debug=debug, **options
+            )
             display.close()
             sys.stdout.write(lines)
             closing_lines(receipt, display.notice, kept=False)
@@ -234,6 +240,16 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
         )
         return 1
     return 0
+
+
+def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
+    """Start the fork server before anything else is even imported, if the model is where it says."""
+    from runtime.forkserver import ForkServer, forks, open_log
+
+    model = options["model"]
+    if not forks(options.get("engine", "local")) or not os.path.isfile(os.path.join(model, "MLmodel")):
+        return None
+    return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug))
 
 
 @scoreline.command(context_settings=HELP)

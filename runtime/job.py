@@ -23,7 +23,8 @@ from typing import IO, Any, NoReturn
 
 from runtime.dispatch import Dispatch
 from runtime.engines import Engine, Ready, Setup
-from runtime.errors import InterruptedJobError, OutputError
+from runtime.errors import InterruptedJobError, OutputError, ScorelineError
+from runtime.forkserver import ForkServer, forks, open_log
 from runtime.limits import usable_cpus
 from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel, signature_names
 from runtime.options import Options
@@ -69,18 +70,27 @@ Watcher = Callable[[Report], None]
 Notice = Callable[[str], None]
 
 
-def run(*, watch: Watcher | None = None, notice: Notice | None = None, **options: Any) -> Receipt:
+def run(
+    *, watch: Watcher | None = None, notice: Notice | None = None, server: ForkServer | None = None, **options: Any
+) -> Receipt:
     """Score an input with a model, and return the receipt.
 
     Args:
         watch: called now and then with a `Report`.
         notice: called with each sentence the person who started the job should read.
+        server: a fork server that was started for this model and these threads already; the job stops it.
         options: the options of ``scoreline run``, with underscores: see `runtime.options.Options`.
 
     Raises:
         ScorelineError: one of `runtime.errors`, with a sentence that says what to do.
     """
-    return Job(Options.of(**options), watch=watch, notice=notice).run()
+    try:
+        checked = Options.of(**options)
+    except ScorelineError:
+        if server is not None:
+            server.stop()
+        raise
+    return Job(checked, watch=watch, notice=notice, server=server).run()
 
 
 def run_limited(*, watch: Watcher | None = None, notice: Notice | None = None, **options: Any) -> tuple[str, Receipt]:
@@ -102,8 +112,16 @@ def run_limited(*, watch: Watcher | None = None, notice: Notice | None = None, *
 class Job:
     """One invocation: a model, an input, an output, options."""
 
-    def __init__(self, options: Options, *, watch: Watcher | None = None, notice: Notice | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        watch: Watcher | None = None,
+        notice: Notice | None = None,
+        server: ForkServer | None = None,
+    ) -> None:
         self._options = options
+        self._server = server
         self._watch = watch or (lambda _: None)
         self._notice = notice or (lambda _: None)
         self._report = Report()
@@ -127,7 +145,10 @@ class Job:
         output = ScoreFile(options.output_folder, options.output_name)
         # last of all: no worker stages when the claim is gone
         stack.callback(output.release)
-        log = self._open_log(stack)
+        log = self._server.log if self._server is not None else open_log(debug=options.debug)
+        stack.callback(log.close)
+        if self._server is not None:
+            stack.callback(self._server.stop)
         model = self._model(stack)
         # workers and scanner start while this process goes on reading
         engine = self._engine(model, log)
@@ -218,12 +239,6 @@ class Job:
             f"stopped by {name}; what is staged is kept, the same command goes on from there", self._signal
         )
 
-    def _open_log(self, stack: ExitStack) -> IO[bytes]:
-        """Open what takes the words of workers: it has no name, so that no kill leaves it behind."""
-        if self._options.debug:
-            return stack.enter_context(open(2, "wb", closefd=False))
-        return stack.enter_context(tempfile.TemporaryFile(prefix="scoreline-"))
-
     def _model(self, stack: ExitStack) -> ModelFolder:
         if not is_remote(self._options.model):
             return find_model(self._options.model)
@@ -240,13 +255,11 @@ class Job:
             return InlineEngine()
         from runtime.engines.local import LocalEngine
 
-        return LocalEngine(
-            options.workers or usable_cpus(),
-            model_path=model.path,
-            threads=options.threads or 1,
-            log=log,
-            method=None if options.engine == "local" else options.engine,
-        )
+        threads = options.threads or 1
+        server = self._server
+        if server is None and forks(options.engine):
+            server = ForkServer(model.path, threads=threads, log=log)
+        return LocalEngine(options.workers or usable_cpus(), threads=threads, log=log, server=server)
 
     def _setup(self, record: JobRecord, model: ModelFolder, spec: InputSpec, output: ScoreFile) -> Setup:
         options = self._options
@@ -305,8 +318,7 @@ class Job:
         if content is None:
             output.discard()
             return asked
-        threads_given = self._options.threads > 0
-        return JobRecord.from_json(content).resumed_as(asked, str(output.path), threads_given=threads_given)
+        return JobRecord.from_json(content).resumed_as(asked, str(output.path))
 
     def _begin(self, output: ScoreFile, record: JobRecord, staged: list[tuple[PartKey, str, int]]) -> Begin:
         options = self._options

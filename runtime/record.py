@@ -63,13 +63,12 @@ class JobRecord:
             columns=tuple(ColumnSpec(**column) for column in content["columns"]),
         )
 
-    def resumed_as(self, asked: JobRecord, output: str, *, threads_given: bool) -> JobRecord:
+    def resumed_as(self, asked: JobRecord, output: str) -> JobRecord:
         """Return this record, of staged parts, for a job that asks to go on with them.
 
         Args:
             asked: the job that is asked for.
             output: its output, for the message.
-            threads_given: whether it insists on its threads.
 
         Raises:
             ResumeError: it is another job; the message names what differs.
@@ -80,7 +79,7 @@ class JobRecord:
             for name in sorted(self.settings.keys() | asked.settings.keys())
             if (before := self.settings.get(name)) != (now := asked.settings.get(name))
         ]
-        if threads_given and self.threads != asked.threads:
+        if self.threads != asked.threads:
             changed.append(f"--threads was {self.threads} and is {asked.threads}")
         if changed:
             raise ResumeError(

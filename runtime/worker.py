@@ -65,7 +65,7 @@ class Worker:
             return Failed(number=batch, kind="storage", reason=str(error), worker=number)
         except ScorelineError as error:
             return Failed(number=batch, kind="error", reason=str(error), worker=number)
-        except Exception as error:  # noqa: BLE001 (the one place around a user's model)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (the one place around a user's model)
             reason = f"{type(error).__name__}: {error}"
             return Failed(number=batch, kind="error", reason=reason, detail=traceback.format_exc(), worker=number)
 

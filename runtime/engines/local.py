@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from contextlib import suppress
@@ -19,11 +18,9 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
 from runtime.engines import Event, Failed, LoadFailed, Ready, Returned, Score, Setup, Work
-from runtime.engines.forkserver import REPORT, REQUEST
+from runtime.forkserver import ForkServer, end_process, start_module, worker_environment
 
-__all__ = ["LocalEngine", "StartMethod", "worker_environment"]
-
-StartMethod = Literal["forkserver", "spawn"]
+__all__ = ["LocalEngine"]
 
 QUEUED = 2
 """Pieces of work at a worker: the one it does, and one so that it never waits for its pipe."""
@@ -34,39 +31,13 @@ MAX_EARLY_DEATHS = 3
 """So many deaths in a row without a result between them, and dead workers are not replaced."""
 
 
-def default_start_method() -> StartMethod:
-    """Choose the fork server where forking is safe."""
-    return "forkserver" if sys.platform == "linux" else "spawn"
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment of workers: native threads capped, nothing sent home."""
-    environment = dict(os.environ)
-    for name in (
-        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
-        "VECLIB_MAXIMUM_THREADS", "ARROW_NUM_THREADS",
-    ):  # fmt: skip
-        environment[name] = str(threads)
-    # glibc gives large arrays back to the kernel at once and faults them in again for the next cell: a sixth of the
-    # time of a light model (one file of 4 million rows, 2 workers), against some 40 MB a worker
-    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
-        environment.setdefault(name, str(256 * 2**20))
-    # the one thread that importing Arrow starts, and a fork server must not have
-    environment.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    environment.setdefault("DO_NOT_TRACK", "true")
-    return environment
-
-
 class _Process:
     """One worker as the driver sees it."""
 
     def __init__(self, number: int, pipe: Connection) -> None:
         self.number = number
         self.pipe = pipe
-        self.pid = 0
         self.popen: subprocess.Popen[bytes] | None = None
-        self.status: int | None = None
         self.ready = False
         self.work: deque[Work] = deque()
         self.since = time.monotonic()
@@ -83,58 +54,21 @@ class LocalEngine:
 
     Args:
         workers: how many.
-        model_path: folder of the model, whose modules the fork server imports.
         threads: native threads of each worker.
         log: an open file that takes what the workers print.
-        method: forkserver or spawn.
+        server: the fork server they come from; None spawns each.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        *,
-        model_path: str,
-        threads: int,
-        log: IO[bytes],
-        method: StartMethod | None = None,
-    ) -> None:
+    def __init__(self, workers: int, *, threads: int, log: IO[bytes], server: ForkServer | None) -> None:
         self.workers = workers
-        self._model_path = model_path
+        self._threads = threads
         self._log = log
-        self._environment = worker_environment(threads)
+        self._server = server
         self._setup: Setup | None = None
         self._processes: dict[Connection, _Process] = {}
         self._numbers = 0
         self._early_deaths = 0
         self._lost: list[Event] = []
-        self._server: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._reports = b""
-        self._pids: dict[int, int] = {}
-        self._statuses: dict[int, int] = {}
-        if (method or default_start_method()) == "forkserver":
-            self._start_server()
-
-    def _start_server(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._server = self._popen("runtime.engines.forkserver", theirs.fileno(), self._model_path)
-        self._control = ours
-        self._reports = b""
-
-    def _server_lost(self) -> bool:
-        return self._server is not None and self._server.poll() is not None
-
-    def _popen(self, module: str, descriptor: int, argument: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(descriptor), argument, str(os.getpid())],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=[descriptor],
-            start_new_session=True,
-        )
 
     def start(self, setup: Setup) -> None:
         """See `Engine.start`."""
@@ -143,19 +77,22 @@ class LocalEngine:
             self._hire()
 
     def _hire(self) -> None:
-        if self._server_lost():
-            self._start_server()
         ours, theirs = Pipe()
         process = _Process(self._numbers, ours)
         self._numbers += 1
         with theirs:
-            if self._control is not None:
-                with suppress(OSError):
-                    socket.send_fds(self._control, [REQUEST.pack(process.number)], [theirs.fileno()])
+            if self._server is not None:
+                self._server.fork(process.number, theirs.fileno())
             else:
-                process.popen = self._popen("runtime.engines.spawned", theirs.fileno(), str(process.number))
-                process.pid = process.popen.pid
+                process.popen = start_module(
+                    "runtime.spawned",
+                    theirs.fileno(),
+                    str(process.number),
+                    environment=worker_environment(self._threads),
+                    log=self._log,
+                )
         self._processes[ours] = process
+        # a worker that died meanwhile is noticed by the end of its pipe
         with suppress(OSError):
             ours.send(self._setup)
 
@@ -169,7 +106,6 @@ class LocalEngine:
         if not process.work:
             process.since = time.monotonic()
         process.work.append(work)
-        # a worker that died meanwhile is noticed by the end of its pipe
         with suppress(OSError):
             process.pipe.send(work)
 
@@ -179,14 +115,14 @@ class LocalEngine:
         sources: list[Connection | socket.socket] = [*self._processes]
         if also is not None:
             sources.append(also)
-        if self._control is not None:
-            sources.append(self._control)
+        if self._server is not None and self._server.socket is not None:
+            sources.append(self._server.socket)
         readable = wait(sources, 0 if events else self._until(timeout_s))
         for source in readable:
-            if source is self._control:
-                self._read_reports()
-            elif source is not also:
-                events += self._receive(self._processes[source])  # type: ignore[index]  # all others are pipes of ours
+            if isinstance(source, Connection) and source is not also:
+                events += self._receive(self._processes[source])
+            elif self._server is not None and source is self._server.socket:
+                self._server.read()
         events += self._overdue()
         return events
 
@@ -270,40 +206,18 @@ class LocalEngine:
                 code = process.popen.wait(EXIT_WAIT_S)
                 return -code if code < 0 else code << 8
             return None
-        if self._control is None:
+        server = self._server
+        if server is None:
             return None
         deadline = time.monotonic() + EXIT_WAIT_S
-        self._note_pid(process)
-        while process.pid not in self._statuses and (left := deadline - time.monotonic()) > 0:
-            if not wait([self._control], left) or not self._read_reports():
+        while (pid := server.pids.get(process.number, 0)) not in server.statuses:
+            left = deadline - time.monotonic()
+            if left <= 0 or server.socket is None or not wait([server.socket], left) or not server.read():
                 break
-            self._note_pid(process)
-        return self._statuses.pop(process.pid, None)
+        return server.statuses.pop(pid, None)
 
-    def _note_pid(self, process: _Process) -> None:
-        if not process.pid:
-            process.pid = self._pids.get(process.number, 0)
-
-    def _read_reports(self) -> bool:
-        """Read what the fork server says; False once it is gone."""
-        assert self._control is not None
-        try:
-            data = self._control.recv(4096)
-        except OSError:
-            data = b""
-        if not data:
-            self._control.close()
-            self._control = None
-            return False
-        self._reports += data
-        while len(self._reports) >= REPORT.size:
-            kind, one, other = REPORT.unpack_from(self._reports)
-            self._reports = self._reports[REPORT.size :]
-            if kind == b"F":
-                self._pids[one] = other
-            else:
-                self._statuses[one] = other
-        return True
+    def _server_lost(self) -> bool:
+        return self._server is not None and self._server.lost
 
     def log_tail(self) -> str:
         """Return the end of what the workers printed."""
@@ -316,12 +230,15 @@ class LocalEngine:
         return tail.decode("utf-8", "replace").strip()
 
     def _kill(self, process: _Process) -> None:
-        self._note_pid(process)
-        if process.pid:
+        if process.popen is not None:
+            pid = process.popen.pid
+        else:
+            pid = self._server.pids.get(process.number, 0) if self._server is not None else 0
+        if pid:
             # the whole session, for its children's sake
             for kill in (os.killpg, os.kill):
                 with suppress(ProcessLookupError, PermissionError):
-                    kill(process.pid, signal.SIGKILL)
+                    kill(pid, signal.SIGKILL)
 
     def close(self, grace_s: float = 0.0) -> None:
         """See `Engine.close`."""
@@ -337,19 +254,6 @@ class LocalEngine:
                 self._kill(process)
             self._forget(process)
             if process.popen is not None:
-                _end(process.popen, END_WAIT_S)
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+                end_process(process.popen, END_WAIT_S)
         if self._server is not None:
-            # one that still imports does not look at its socket
-            _end(self._server, END_WAIT_S if any_ready else 0.0)
-
-
-def _end(process: subprocess.Popen[bytes], wait_s: float) -> None:
-    """Wait for a process that was told to end, by the end of its pipe, and end it where it is too busy to see that."""
-    try:
-        process.wait(wait_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            self._server.stop(END_WAIT_S if any_ready else 0.0)

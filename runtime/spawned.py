@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from runtime.engines.forkserver import start_worker
+from runtime.forkserver import start_worker
 from scoring.lifetime import die_with_parent
 
 if __name__ == "__main__":
