@@ -69,6 +69,7 @@ class LocalEngine:
         self._numbers = 0
         self._early_deaths = 0
         self._lost: list[Event] = []
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def start(self, setup: Setup) -> None:
         """See `Engine.start`."""
@@ -190,6 +191,8 @@ class LocalEngine:
         process.ready = False
         del self._processes[process.pipe]
         process.pipe.close()
+        if process.popen is not None:
+            self._spawned.append(process.popen)
 
     def _cause(self, process: _Process) -> str:
         status = self._exit_status(process)
@@ -253,7 +256,7 @@ class LocalEngine:
             if process.work or not process.ready:
                 self._kill(process)
             self._forget(process)
-            if process.popen is not None:
-                end_process(process.popen, END_WAIT_S)
+        for popen in self._spawned:
+            end_process(popen, END_WAIT_S)
         if self._server is not None:
             self._server.stop(END_WAIT_S if any_ready else 0.0)
