@@ -150,7 +150,10 @@ class ForkServer:
         if self.socket is None:
             return False
         try:
-            data = self.socket.recv(4096)
+            data = self.socket.recv(4096, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # read already, by whoever waited for the end of a worker
+            return True
         except OSError:
             data = b""
         if not data:
