@@ -230,12 +230,15 @@ def _read_run(run: _Run, plan: ReadPlan) -> _Outcome:
 
 
 def _as_utf8(body: bytes, dialect: Dialect) -> bytes | None:
-    """Give the bytes as UTF-8, or None where some of them are not valid."""
+    """Give the bytes as UTF-8, or None where Arrow would not read them right."""
     if body.isascii():
         return body
     try:
         text = body.decode(dialect.stream_encoding)
     except UnicodeDecodeError:
+        return None
+    if text.startswith("\ufeff"):
+        # Arrow skips a byte order mark, which behind the first bytes of a file is text
         return None
     return body if dialect.stream_encoding.lower().replace("_", "-") in ("utf-8", "utf8") else text.encode()
 
