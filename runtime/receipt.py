@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,9 +61,8 @@ def inputs_digest(files: Sequence[InputFile]) -> str:
 
 def header_line(names: Sequence[str]) -> bytes:
     """Write the first line of a score file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(names)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    quoted = ('"' + name.replace('"', '""') + '"' if any(mark in name for mark in ',"\n\r') else name for name in names)
+    return (",".join(quoted) + "\n").encode("utf-8", "backslashreplace")
 
 
 def build_receipt(

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from runtime.engines import Ready, Score, Scored, Setup
 from runtime.engines.inline import InlineEngine
-from runtime.job import header_line
 from runtime.parts import ACCOUNT, QUARANTINE
 from runtime.plan import Plan
+from runtime.receipt import header_line
 from scoring import reference, slices
 from scoring.cells import InputFile, MiniBatch
 from scoring.files import InputSpec, list_inputs
