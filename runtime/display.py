@@ -133,8 +133,9 @@ def closing_lines(receipt: Receipt, tell: Callable[[str], None], *, kept: bool =
         if file.get("problem"):
             tell(f"not read to its end: {file['file']}: {file['problem']}")
     seconds = receipt.timings["total_s"]
+    fresh = rows["read"] - receipt.content["invocation"]["resumed_rows"]
     quarantined = f"{lost:,} quarantined" + (f" ({receipt.content['output']['quarantine']})" if lost and kept else "")
     tell(
         f"{receipt.url if kept else 'not kept'}: {rows['scored']:,} rows, {quarantined}, {seconds:.1f} s, "
-        f"{rows['read'] / max(receipt.timings['scoring_s'], 1e-3):,.0f} rows/s"
+        f"{fresh / max(receipt.timings['scoring_s'], 1e-3):,.0f} rows/s"
     )

@@ -34,8 +34,9 @@ from runtime.progress import Progress
 from runtime.receipt import Receipt, build_receipt, header_line, inputs_digest
 from runtime.record import JobRecord
 from runtime.score_file import ScoreFile
+from scoring.cells import Cell
 from scoring.files import InputSpec, Listing, local_path
-from scoring.scan import Begin, StagedCover
+from scoring.scan import Begin, ScanEnd, StagedCells, StagedCover
 from scoring.specs import ReadPlan, ScorerSpec
 
 __all__ = ["Job", "Report", "run", "run_limited"]
@@ -168,12 +169,12 @@ class Job:
         if not options.job_name_given:
             self._notice(f"job {options.job_name}: to resume it, repeat the command with --job-name {options.job_name}")
         self._tell_skipped(listing)
-        complete = self._complete(output, asked, listing)
+        complete = self._complete(output, asked, listing, lambda: Scanner(spec, log))
         if complete is not None:
             return complete
         record = self._resumed(output, asked)
         staged = output.staged(record.fingerprint_bytes)
-        grid = scanner.begin(self._begin(output, record, staged))
+        grid = scanner.begin(self._begin(output, record.cell_rows, staged))
         if record.cell_rows != grid.cell_rows or output.job() is None:
             record = replace(record, cell_rows=grid.cell_rows)
             output.record_job(record.to_json())
@@ -287,8 +288,17 @@ class Job:
         for reason, count in listing.skipped:
             self._notice(f"skipped {count:,} {reason} file{'s' if count != 1 else ''}{hints.get(reason, '')}")
 
-    def _complete(self, output: ScoreFile, asked: JobRecord, listing: Listing) -> Receipt | None:
-        """Return the receipt of this very job, if it is complete; refuse an output that is there and not ours."""
+    def _complete(
+        self, output: ScoreFile, asked: JobRecord, listing: Listing, second: Callable[[], Scanner]
+    ) -> Receipt | None:
+        """Return the receipt of this very job, if it is complete; refuse an output that is there and not ours.
+
+        Args:
+            output: claimed.
+            asked: the job.
+            listing: its input.
+            second: starts another scanner, for files that only have other times than those the receipt names.
+        """
         options = self._options
         if options.restart:
             output.discard()
@@ -297,9 +307,8 @@ class Job:
         receipt = output.receipt()
         if receipt is not None and receipt["output"]["size_bytes"] == size_bytes:
             inputs = inputs_digest(listing.files)
-            if any(
-                each["fingerprint"] == asked.fingerprint and each["inputs"] == inputs for each in receipt["appended"]
-            ):
+            known = [each["inputs"] for each in receipt["appended"] if each["fingerprint"] == asked.fingerprint]
+            if inputs in known or (known and self._only_touched(output, receipt, listing, second)):
                 output.forget(asked.fingerprint)
                 self._notice(f"already complete, nothing to do: {output.path} (--restart scores again)")
                 return Receipt(receipt)
@@ -312,6 +321,28 @@ class Job:
             )
         return None
 
+    def _only_touched(
+        self, output: ScoreFile, receipt: dict[str, Any], listing: Listing, second: Callable[[], Scanner]
+    ) -> bool:
+        """Tell whether the files are those of a receipt but for their times: every byte is read again."""
+        if [(each["file"], each["size_bytes"]) for each in receipt["files"]] != [
+            (file.name, file.size_bytes) for file in listing.files
+        ]:
+            return False
+        keys = [(key, text, 0) for text, _ in receipt["parts"] if (key := PartKey.decode(text)) is not None]
+        scanner = second()
+        try:
+            scanner.expect(Listing)
+            scanner.begin(self._begin(output, receipt["grid"]["cell_rows"], keys))
+            while not isinstance(message := scanner.receive(), ScanEnd):
+                if isinstance(message, Cell) and message.rows:
+                    return False
+                if isinstance(message, StagedCells):
+                    output.remove_spooled(part.url for cell in message.cells for part in cell.slices)
+        finally:
+            scanner.close()
+        return True
+
     def _resumed(self, output: ScoreFile, asked: JobRecord) -> JobRecord:
         """Return the record of the parts that are staged, if they are this job's, else the one asked for."""
         content = output.job()
@@ -320,7 +351,7 @@ class Job:
             return asked
         return JobRecord.from_json(content).resumed_as(asked, str(output.path))
 
-    def _begin(self, output: ScoreFile, record: JobRecord, staged: list[tuple[PartKey, str, int]]) -> Begin:
+    def _begin(self, output: ScoreFile, cell_rows: int, staged: list[tuple[PartKey, str, int]]) -> Begin:
         options = self._options
         covers = [
             StagedCover(
@@ -335,7 +366,7 @@ class Job:
             for key, text, _ in staged
         ]
         return Begin(
-            cell_rows=record.cell_rows,
+            cell_rows=cell_rows,
             staged=tuple(covers),
             limit_rows=options.limit,
             spool=str(output.spool),
@@ -370,6 +401,7 @@ class Job:
                 "workers": self._report.workers,
                 "mini_batches": len(parts),
                 "resumed": dispatch.resumed,
+                "resumed_rows": dispatch.resumed_rows,
                 "attempts": progress.attempts,
                 "retries": progress.retries,
                 "worker_deaths": progress.deaths,

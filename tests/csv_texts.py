@@ -163,7 +163,7 @@ def _headers(columns: Sequence[Column]) -> st.SearchStrategy[tuple[str, ...]]:
     """Names of a file's columns: the signature's, in an order, with some of it left out and others put in."""
     names = [column.name for column in columns]
     optional = [column.name for column in columns if not column.required]
-    extra = st.lists(st.sampled_from(["extra", "", "note é", "a b", *names[:1]]), max_size=2)
+    extra = st.lists(st.sampled_from(["extra", "", "note é", 'odd,"\r', "a b", *names[:1]]), max_size=2)
     absent = st.sets(st.sampled_from(optional)) if optional else st.just(set[str]())
     # Else one file in ten lacks a column that it must have, or one that it need not.
     lost = _mostly(absent, st.sampled_from(names).map(lambda name: {name}), 9) if names else absent

@@ -138,6 +138,7 @@ READINGS = {
     "cp1252": {"encoding": "cp1252"},
     "utf-16": {"encoding": "utf-16"},
     "kept columns": {"keep": ("n", "note é")},
+    "kept column of an odd name": {"keep": ('odd,"\r',)},
     "dates of our own": {"date_format": "%Y/%m/%d"},
     "no header": {"header": False},
 }
@@ -184,3 +185,59 @@ def test_any_text_is_scored_as_the_reference_does(options, echo_model, tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     scored_alike()
+
+
+# Real models, by whoever scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model on disk, how a job calls it, and the same call by hand."""
+
+    model: Path
+    options: dict[str, str]
+    predict: Callable[[pd.DataFrame], object]
+    kinds: dict[str, str]
+
+
+def saved(path: Path, estimator: object, frame: pd.DataFrame, target: object, output: str) -> Path:
+    """Fit an estimator behind the columns of the heart model, and save it with a signature."""
+    scaled = StandardScaler().fit(frame[MEASURED])
+    model = make_pipeline(
+        ColumnTransformer([("measured", scaled, MEASURED), ("thal", OneHotEncoder(handle_unknown="ignore"), ["thal"])]),
+        estimator,
+    ).fit(frame, target)
+    types = {"oldpeak": "double", "thal": "string"}
+    inputs = Schema([ColSpec(types.get(name, "long"), name) for name in COLUMNS])
+    signature = ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)]))
+    mlflow.sklearn.save_model(model, path, signature=signature, pip_requirements=[], serialization_format="cloudpickle")
+    return path
+
+
+def case(name: str, folder: Path, heart_model: Path) -> Case:
+    """Make a model by its name."""
+    frame = heart_frame(3000, seed=5)
+    path = folder / name
+    match name:
+        case "logistic":
+            loaded = mlflow.sklearn.load_model(heart_model)
+            return Case(model=heart_model, options={}, predict=loaded.predict, kinds={"prediction": "long"})
+        case "gradient boosting":
+            saved(path, HistGradientBoostingClassifier(max_iter=50), frame, heart_target(frame), "long")
+            loaded = mlflow.sklearn.load_model(path)
+            return Case(model=path, options={}, predict=loaded.predict, kinds={"prediction": "long"})
+        case "ridge":
+            saved(path, Ridge(), frame, frame["chol"] / 3 + frame["age"] * 1.7, "double")
+            loaded = mlflow.sklearn.load_model(path)
+            return Case(model=path, options={}, predict=loaded.predict, kinds={"prediction": "double"})
+    saved(path, LogisticRegression(), frame, frame["thal"].map(len) % 3, "long")
+    loaded = mlflow.sklearn.load_model(path)
+    names = [f"prediction_{label}" for label in loaded.classes_]
+    return Case(
+        model=path,
+        options={"method": "predict_proba"},
+        predict=lambda frame: pd.DataFrame(loaded.predict_proba(frame), columns=names),
+        kinds={},
+    )
+
+
