@@ -1,0 +1,32 @@
+"""A model, as code, that does not load: `FAULT` in its environment says how it fails."""
+
+import os
+import signal
+
+import mlflow
+import pandas as pd
+
+FAULT = os.environ.get("FAULT", "raise")
+
+
+class OnLoad(mlflow.pyfunc.PythonModel):
+    """What MLflow tries to load."""
+
+    def load_context(self, context: object) -> None:  # noqa: ARG002 (MLflow calls it so)
+        """Fail as asked for."""
+        match FAULT:
+            case "raise":
+                raise ValueError("the weights are torn")
+            case "exit":
+                os._exit(3)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "import":
+                import a_module_that_nobody_has  # noqa: F401 (that is the fault)
+
+    def predict(self, model_input: pd.DataFrame) -> object:
+        """Answer."""
+        return model_input.iloc[:, 0]
+
+
+mlflow.models.set_model(OnLoad())
