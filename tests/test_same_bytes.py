@@ -1,243 +1,200 @@
-"""The same bytes: whatever is read, however it is cut, and whoever scores it, the output is that of the reference."""
+"""The same bytes, whoever scores: those of the reference on the same grid, and but for rounding those of pandas."""
 
-import gzip
+import hashlib
+import io
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
-import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
-from runtime.engines import Ready, Score, Scored, Setup
-from runtime.engines.inline import InlineEngine
-from runtime.parts import ACCOUNT, QUARANTINE
-from runtime.plan import Plan
-from runtime.receipt import header_line
-from scoring import reference, slices
-from scoring.cells import InputFile, MiniBatch
-from scoring.files import InputSpec, list_inputs
-from scoring.reference import Column
-from scoring.rows import Dialect
-from scoring.scan import Begin, ScanEnd
-from scoring.scanner import Scan
-from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
-from tests.csv_texts import csv_files, examples, plain_csv_files
-from tests.echo_model import echo
+from runtime import run
+from scoring import reference
+from scoring.demo import COLUMNS, NUMBERS, heart_frame, heart_target
 
-SIGNATURES = [
-    [Column(name="n", type="long"), Column(name="x", type="double"), Column(name="s", type="string")],
-    [
-        Column(name="i", type="integer"),
-        Column(name="f", type="float", required=False),
-        Column(name="b", type="boolean", required=False),
-        Column(name="t", type="datetime"),
-        Column(name="y", type="binary", required=False),
-        Column(name="n", type="long", required=False),
-    ],
-    [Column(name="only", type="double")],
-    [Column(name="only", type="string")],
-]
-PACKED = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
-
-
-@pytest.fixture(scope="module")
-def echo_model(tmp_path_factory):
-    """The folder of a model without a signature that answers with what it was given."""
-    path = tmp_path_factory.mktemp("models") / "echo"
-    mlflow.pyfunc.save_model(path, python_model=Path(__file__).with_name("echo_model.py"), pip_requirements=[])
-    return path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What the parts of a job hold, put together as publishing does, and what the workers counted."""
-
-    scores: bytes
-    quarantine: list[dict]
-    rows_read: int
-    rows_scored: int
-
-
-class Inline:
-    """The way of rows through scanner, plan and worker, in this process, for one way of reading."""
-
-    def __init__(self, model: Path, folder: Path, **options: object) -> None:
-        """Load the model."""
-        self.dialect = Dialect(**{name: options[name] for name in options if name not in ("keep", "date_format")})
-        self.keep = options.get("keep", ())
-        plan = ReadPlan(columns=(), dialect=self.dialect, keep=self.keep, date_format=options.get("date_format"))
-        self.engine = InlineEngine()
-        self.engine.start(
-            Setup(scorer=ScorerSpec(model_path=str(model)), plan=plan, staging=str(folder), fingerprint=b"\0" * 6)
-        )
-        assert [type(event) for event in self.engine.wait(0)] == [Ready]
-        self.folder = folder
-
-    def score(self, root: Path, columns: list[Column], cell_rows: int, cells_per_batch: int) -> Written:
-        """Score a folder of files."""
-        files = list_inputs(InputSpec(url=str(root), recursive=True, dialect=self.dialect)).files
-        wanted = tuple(ColumnSpec(name=column.name, type=column.type, required=column.required) for column in columns)
-        scores, names = b"", ()
-        quarantine = []
-        accounts = []
-        with tempfile.TemporaryDirectory() as spool:
-            begin = Begin(cell_rows=cell_rows, spool=spool, spool_bytes=2**20)
-            for batch in _batches(files, Scan(files, self.dialect, begin, cell_rows), cells_per_batch):
-                self.engine.submit(Score(batch=batch, columns=wanted))
-                (event,) = self.engine.wait(0)
-                assert isinstance(event, Scored), event
-                accounts += event.accounts
-                names = names or event.columns
-                scores += self._taken(event.key) if event.size_bytes else b""
-                quarantine += [json.loads(line) for line in self._taken(event.key + QUARANTINE).splitlines()]
-                self._taken(event.key + ACCOUNT)
-        header = header_line(["row", *self.keep, *names, "file"]) if scores else b""
-        lost = sum(account.quarantined + account.given_up for account in accounts)
-        rows = sum(account.rows for account in accounts)
-        return Written(scores=header + scores, quarantine=quarantine, rows_read=rows, rows_scored=rows - lost)
-
-    def _taken(self, name: str) -> bytes:
-        """Take a part, if there is one, out of the staging folder."""
-        path = self.folder / name
-        if not path.is_file():
-            return b""
-        data = path.read_bytes()
-        path.unlink()
-        return data
-
-
-def _batches(files: Sequence[InputFile], scan: Scan, cells_per_batch: int) -> Iterator[MiniBatch]:
-    plan = Plan(tuple(files), workers=1, cells_per_batch=cells_per_batch)
-    for message in scan.run():
-        plan.add(message)
-    plan.add(ScanEnd(rows=scan.rows))
-    while batch := plan.next():
-        yield batch
-
-
-def write_files(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
-    """Write files below a folder."""
-    for name, data in files:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-# Any CSV text, read in each way that options can ask for
-
-READINGS = {
-    "as it is": {},
-    "semicolons": {"delimiter": ";"},
-    "tabs": {"delimiter": "\t"},
-    "latin-1": {"encoding": "latin-1"},
-    "cp1252": {"encoding": "cp1252"},
-    "utf-16": {"encoding": "utf-16"},
-    "kept columns": {"keep": ("n", "note é")},
-    "kept column of an odd name": {"keep": ('odd,"\r',)},
-    "dates of our own": {"date_format": "%Y/%m/%d"},
-    "no header": {"header": False},
-}
-
-
-@st.composite
-def jobs(draw, *, delimiter=",", encoding="utf-8", header=True, **_):
-    """A signature, files that are meant for it more or less, and how they are stored, cut and scanned."""
-    columns = draw(st.sampled_from(SIGNATURES))
-    files = csv_files(columns, delimiter=delimiter, header=header, min_files=1)
-    if header:
-        files = draw(st.sampled_from([files, files, plain_csv_files(columns, delimiter=delimiter)]))
-    found = []
-    for name, data in draw(files):
-        extension = draw(st.sampled_from(["", "", "", *PACKED]))
-        text = data if encoding != "utf-16" else data.decode("utf-8", "replace").encode("utf-16")
-        found.append((name + extension, text, PACKED.get(extension, bytes)(text)))
-    found.sort(key=lambda file: file[0].encode())
-    cell_rows = draw(st.sampled_from([0, 1, 2, 3, 7, 16, 1000]))
-    return columns, found, cell_rows, draw(st.integers(1, 4)), draw(st.sampled_from([1, 3, 10, 64, 2**22]))
-
-
-@pytest.mark.parametrize("options", READINGS.values(), ids=READINGS.keys())
-def test_any_text_is_scored_as_the_reference_does(options, echo_model, tmp_path):
-    """Scores and quarantine of any files, however they are cut and handed out, are those of the reference."""
-    inline = Inline(echo_model, tmp_path, **options)
-
-    @examples(60)
-    @given(jobs(**options))
-    def scored_alike(drawn):
-        columns, files, cell_rows, cells_per_batch, block_bytes = drawn
-        named = {} if options.get("header", True) else {"input_columns": [column.name for column in columns]}
-        expected = reference.score(
-            [(name, data) for name, data, _ in files], columns, echo, cell_rows=cell_rows, **options, **named
-        )
-        with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(slices, "BLOCK_BYTES", block_bytes)
-            write_files(Path(root), [(name, packed) for name, _, packed in files])
-            inline.dialect = replace(inline.dialect, columns=tuple(named.get("input_columns", ())))
-            written = inline.score(Path(root), columns, cell_rows, cells_per_batch)
-        assert written.scores.decode() == expected.scores.decode()
-        assert written.quarantine == expected.quarantine
-        assert (written.rows_read, written.rows_scored) == (expected.rows_read, expected.rows_scored)
-        assert list(tmp_path.iterdir()) == []
-
-    scored_alike()
-
-
-# Real models, by whoever scores
+TYPES = {"oldpeak": "double", "thal": "string"}
+SIGNATURE = [reference.Column(name=name, type=TYPES.get(name, "long")) for name in COLUMNS]
+CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model on disk, how a job calls it, and the same call by hand."""
+    """A model on disk, the options it is used with, and the same call by hand."""
 
     model: Path
-    options: dict[str, str]
     predict: Callable[[pd.DataFrame], object]
-    kinds: dict[str, str]
+    kinds: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
 
 
-def saved(path: Path, estimator: object, frame: pd.DataFrame, target: object, output: str) -> Path:
-    """Fit an estimator behind the columns of the heart model, and save it with a signature."""
-    scaled = StandardScaler().fit(frame[MEASURED])
-    model = make_pipeline(
-        ColumnTransformer([("measured", scaled, MEASURED), ("thal", OneHotEncoder(handle_unknown="ignore"), ["thal"])]),
-        estimator,
-    ).fit(frame, target)
-    types = {"oldpeak": "double", "thal": "string"}
-    inputs = Schema([ColSpec(types.get(name, "long"), name) for name in COLUMNS])
-    signature = ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)]))
-    mlflow.sklearn.save_model(model, path, signature=signature, pip_requirements=[], serialization_format="cloudpickle")
-    return path
-
-
-def case(name: str, folder: Path, heart_model: Path) -> Case:
-    """Make a model by its name."""
+def saved(path, estimator, target, output):
+    """Fit an estimator behind the columns of patients, save it with a signature, and load it again."""
     frame = heart_frame(3000, seed=5)
-    path = folder / name
-    match name:
-        case "logistic":
-            loaded = mlflow.sklearn.load_model(heart_model)
-            return Case(model=heart_model, options={}, predict=loaded.predict, kinds={"prediction": "long"})
-        case "gradient boosting":
-            saved(path, HistGradientBoostingClassifier(max_iter=50), frame, heart_target(frame), "long")
-            loaded = mlflow.sklearn.load_model(path)
-            return Case(model=path, options={}, predict=loaded.predict, kinds={"prediction": "long"})
-        case "ridge":
-            saved(path, Ridge(), frame, frame["chol"] / 3 + frame["age"] * 1.7, "double")
-            loaded = mlflow.sklearn.load_model(path)
-            return Case(model=path, options={}, predict=loaded.predict, kinds={"prediction": "double"})
-    saved(path, LogisticRegression(), frame, frame["thal"].map(len) % 3, "long")
-    loaded = mlflow.sklearn.load_model(path)
+    columns = make_column_transformer((StandardScaler(), NUMBERS), (OneHotEncoder(handle_unknown="ignore"), ["thal"]))
+    inputs = Schema([ColSpec(column.type, column.name) for column in SIGNATURE])
+    mlflow.sklearn.save_model(
+        make_pipeline(columns, estimator).fit(frame, target(frame)),
+        path,
+        signature=ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)])),
+        pip_requirements=[],
+        serialization_format="cloudpickle",
+    )
+    return mlflow.sklearn.load_model(path)
+
+
+def logistic(_, heart_model):
+    """Labels of the demo's model."""
+    loaded = mlflow.sklearn.load_model(heart_model)
+    return Case(model=heart_model, predict=loaded.predict, kinds={"prediction": "long"})
+
+
+def gradient_boosting(path, _):
+    """Labels of trees."""
+    loaded = saved(path, HistGradientBoostingClassifier(max_iter=30), heart_target, "long")
+    return Case(model=path, predict=loaded.predict, kinds={"prediction": "long"})
+
+
+def ridge(path, _):
+    """Numbers whose last bits depend on the rows of a call."""
+    loaded = saved(path, Ridge(), lambda frame: frame["chol"] / 3 + frame["age"] * 1.7, "double")
+    return Case(model=path, predict=loaded.predict, kinds={"prediction": "double"})
+
+
+def probabilities(path, _):
+    """Three classes, a column for each, whose last bits depend on the rows of a call."""
+    loaded = saved(path, LogisticRegression(), lambda frame: pd.qcut(frame["chol"], 3, labels=list("abc")), "string")
     names = [f"prediction_{label}" for label in loaded.classes_]
     return Case(
         model=path,
-        options={"method": "predict_proba"},
         predict=lambda frame: pd.DataFrame(loaded.predict_proba(frame), columns=names),
-        kinds={},
+        options={"method": "predict_proba"},
     )
 
 
+@pytest.fixture(scope="module", params=[logistic, gradient_boosting, ridge, probabilities])
+def case(request, tmp_path_factory, heart_model):
+    """Each model."""
+    return request.param(tmp_path_factory.mktemp("models") / "model", heart_model)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A folder of patients, all of whom fit: large files, and tiny ones among them."""
+    root = tmp_path_factory.mktemp("plain")
+    for number, rows in enumerate([700, 3, 1, 40, 0, 500, 128, 90, 90, 2, 5, 1, 300]):
+        heart_frame(rows, seed=number).to_csv(root / f"{number:02}.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def odd(plain, tmp_path_factory):
+    """The same with quotes and line ends in the text, other line ends, blank lines, and values that do not fit."""
+    root = tmp_path_factory.mktemp("odd")
+    for number, path in enumerate(sorted(plain.iterdir())):
+        header, *lines = path.read_text().splitlines()
+        for place, line in enumerate(lines):
+            match place % 97:
+                case 5:
+                    lines[place] = line.replace(",normal", ',"nor\r\nmal, ""so"""')
+                case 11:
+                    lines[place] = ",," + line.split(",", 2)[2]
+                case 17:
+                    lines[place] = line + ",more"
+                case 23:
+                    lines[place] = "x" + line
+                case 29:
+                    lines[place] = line.replace("reversible", '5" pipe') + "\n \t"
+        end = "\r\n" if number % 3 == 1 else "\n"
+        (root / path.name).write_bytes(end.join([header, *lines]).encode() + (b"\n" if number % 2 else b""))
+    (root / "empty.csv").write_bytes(b"")
+    (root / "headless.csv").write_bytes(b"age,sex\n1,2\n3,4\n")
+    return root
+
+
+def files_of(root):
+    """Name and content of the files of a folder, in order."""
+    return [(path.name, path.read_bytes()) for path in sorted(root.iterdir())]
+
+
+def sha256(data):
+    """Digest some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def score(case, root, output, **options):
+    """Run a job, and return its receipt and the digests of what it wrote."""
+    receipt = run(model=case.model, input=root, output=output, max_quarantined="50%", **case.options, **options)
+    quarantine = output / "_predictions.quarantine.jsonl"
+    return receipt, sha256((output / "predictions.csv").read_bytes()), quarantine.exists() and quarantine.read_text()
+
+
+def expected(case, root, cell_rows):
+    """Score a folder as the reference does, on one native thread as a worker has."""
+    with threadpool_limits(1):
+        return reference.score(files_of(root), SIGNATURE, case.predict, cell_rows=cell_rows, output_types=case.kinds)
+
+
+ENGINES = {
+    "inline": {"engine": "inline"},
+    "inline, a cell at a time": {"engine": "inline", "cells_per_mini_batch": 1},
+    "inline, all cells at once": {"engine": "inline", "cells_per_mini_batch": 1000},
+    "1 worker": {"workers": 1, "cells_per_mini_batch": 2},
+    "2 workers": {"workers": 2},
+    "5 workers": {"workers": 5, "cells_per_mini_batch": 1},
+    "2 workers, spawned": {"workers": 2, "engine": "spawn", "cells_per_mini_batch": 3},
+}
+
+
+def test_score_is_the_reference_whoever_scores(odd, tmp_path_factory, heart_model, tmp_path):
+    """One digest for every engine, number of workers and of cells in a mini-batch: that of the reference."""
+    case = probabilities(tmp_path_factory.mktemp("models") / "model", heart_model)
+    result = expected(case, odd, CHUNK_ROWS)
+    for name, options in ENGINES.items():
+        receipt, digest, quarantine = score(case, odd, tmp_path / name, chunk_rows=CHUNK_ROWS, **options)
+        assert digest == sha256(result.scores), name
+        assert [*map(json.loads, quarantine.splitlines())] == result.quarantine, name
+        assert receipt.rows["scored"] == result.rows_scored
+        assert receipt.rows["read"] == result.rows_read
+
+
+def test_score_is_the_reference_whatever_the_model(case, odd, tmp_path):
+    """Labels and numbers of every model, scored inline and by two workers, are those of the reference."""
+    result = expected(case, odd, CHUNK_ROWS)
+    for name in ("inline", "forkserver"):
+        _, digest, _ = score(case, odd, tmp_path / name, chunk_rows=CHUNK_ROWS, engine=name, workers=2)
+        assert digest == sha256(result.scores), name
+
+
+def test_score_on_the_grid_it_chooses(case, plain, tmp_path):
+    """Without a grid by option, the receipt tells which was chosen, and the bytes are those of the reference on it."""
+    receipt, digest, quarantine = score(case, plain, tmp_path / "out", engine="inline")
+    assert (digest, quarantine) == (sha256(expected(case, plain, receipt.content["grid"]["cell_rows"]).scores), False)
+
+
+@pytest.mark.parametrize("chunk_rows", [0, 100, 10_000])
+def test_score_equals_one_call_of_pandas(case, plain, tmp_path, chunk_rows):
+    """Labels are those of `read_csv` and one `predict` of a file; floats differ by rounding alone."""
+    receipt, _, _ = score(case, plain, tmp_path / "out", engine="inline", chunk_rows=chunk_rows)
+    found = pd.read_csv(receipt.url)
+    frames = [pd.read_csv(io.BytesIO(data)).assign(file=name) for name, data in files_of(plain)]
+    frame = pd.concat(frames, ignore_index=True)
+    assert found["row"].tolist() == [row for each in frames for row in range(len(each))]
+    assert found["file"].tolist() == frame["file"].tolist()
+    wanted = pd.DataFrame(case.predict(frame.drop(columns="file")))
+    values = found.drop(columns=["row", "file"])
+    if wanted.dtypes.iloc[0].kind == "f":
+        np.testing.assert_allclose(values, wanted, rtol=1e-12)
+    else:
+        assert values.to_numpy().tolist() == wanted.to_numpy().tolist()
