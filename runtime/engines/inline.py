@@ -24,12 +24,14 @@ class InlineEngine:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
+        self._threads = 1
         self._work: deque[Work] = deque()
         self._events: list[Event] = []
 
     def start(self, setup: Setup) -> None:
         """Load the model; see `Engine.start`."""
         began = time.perf_counter()
+        self._threads = setup.scorer.threads
         try:
             self._worker = Worker(setup)
         except ScorelineError as error:
@@ -51,7 +53,11 @@ class InlineEngine:
             events, self._events = self._events, []
             return events
         if self._work and self._worker is not None:
-            return [self._worker.do(self._work.popleft())]
+            # comes with scikit-learn; the caller's own libraries have their threads already
+            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+            with threadpool_limits(self._threads):
+                return [self._worker.do(self._work.popleft())]
         if also is not None:
             wait([also], timeout_s)
         return []
