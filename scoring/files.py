@@ -92,6 +92,7 @@ def list_inputs(spec: InputSpec) -> Listing:
     else:
         if spec.input_type == "uri_folder":
             raise InputError(f"{spec.url} is a file, but --input-type says uri_folder; use uri_file")
+        _refuse_unknown(spec, [os.path.basename(path)], "read it as CSV with --input-format csv")
         return Listing(files=(_stat(os.path.dirname(path), os.path.basename(path)),))
     return _select(spec, root, names)
 
@@ -138,16 +139,16 @@ def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts)
         hint = "; --recursive looks into sub-folders" if skipped["nested"] else ""
         raise InputError(f"{spec.url}: no input files" + (f" ({left_out} left out{hint})" if left_out else ""))
-    if not spec.input_format:
-        unknown = [name for name in kept if not name.lower().endswith(CSV_EXTENSIONS)]
-        if unknown:
-            shown = ", ".join(sorted(unknown)[:5]) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
-            raise InputError(
-                f"{spec.url}: no reader for {shown} (known: {' '.join(CSV_EXTENSIONS)}); "
-                "choose files with --include '*.csv', or read all as CSV with --input-format csv"
-            )
+    _refuse_unknown(spec, kept, "choose files with --include '*.csv', or read all as CSV with --input-format csv")
     kept.sort(key=lambda name: name.encode("utf-8", "surrogateescape"))
     return Listing(files=tuple(_stat(root, name) for name in kept), skipped=counts)
+
+
+def _refuse_unknown(spec: InputSpec, names: list[str], advice: str) -> None:
+    unknown = [name for name in names if not name.lower().endswith(CSV_EXTENSIONS)]
+    if unknown and not spec.input_format:
+        shown = ", ".join(sorted(unknown)[:5]) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
+        raise InputError(f"{spec.url}: no reader for {shown} (known: {' '.join(CSV_EXTENSIONS)}); {advice}")
 
 
 def _stat(root: str, name: str) -> InputFile:
