@@ -43,7 +43,8 @@ def find_model(uri: str) -> ModelFolder:
     Raises:
         UsageError: there is none; the message says what is there instead.
     """
-    path = os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    # MLflow finds the files of a model outside its folder where that is a link
+    path = os.path.realpath(os.path.expanduser(uri.removeprefix("file://")))
     if not os.path.exists(path):
         raise UsageError(f"{uri}: no such model; give a folder with an MLmodel file, or models:/name/version")
     if os.path.isfile(path):
@@ -81,7 +82,11 @@ def fetch_model(uri: str, folder: str) -> ModelFolder:
 
 
 def model_digest(path: str) -> str:
-    """Digest the content of a model folder: names and bytes of its files, in order (sha256, hex)."""
+    """Digest the content of a model folder: names and bytes of its files, in order (sha256, hex).
+
+    Raises:
+        UsageError: one of them cannot be read.
+    """
     whole = hashlib.sha256()
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if name not in IGNORED)
@@ -90,8 +95,11 @@ def model_digest(path: str) -> str:
                 continue
             file = os.path.join(folder, name)
             whole.update(os.path.relpath(file, path).encode("utf-8", "surrogateescape") + b"\0")
-            with open(file, "rb") as source:
-                whole.update(hashlib.file_digest(source, "sha256").digest())
+            try:
+                with open(file, "rb") as source:
+                    whole.update(hashlib.file_digest(source, "sha256").digest())
+            except OSError as error:
+                raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
     return whole.hexdigest()
 
 

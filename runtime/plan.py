@@ -59,7 +59,7 @@ class Scanner:
             message = self.pipe.recv()
         except (EOFError, OSError):
             code = self._process.wait()
-            raise InputError(f"the scanner ended unexpectedly (exit code {code}); run again") from None
+            raise InputError(f"the scanner ended unexpectedly (exit code {code}); --debug shows what it said") from None
         if isinstance(message, Refused):
             raise InputError(message.reason)
         return message  # type: ignore[no-any-return]  # the scanner says nothing else

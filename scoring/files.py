@@ -104,7 +104,7 @@ def _below(root: str, prefix: str) -> Iterator[str]:
         raise InputError(f"{os.path.join(root, prefix)}: cannot be listed: {error.strerror}") from None
     for entry in entries:
         name = prefix + entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             # nothing hidden is read, so nothing below it is looked at
             if entry.name.startswith(("_", ".")):
                 yield name
@@ -112,6 +112,14 @@ def _below(root: str, prefix: str) -> Iterator[str]:
                 yield from _below(root, name + "/")
         else:
             yield name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a circle of links: as a file it is told by its name
+        return False
 
 
 def _globbed(pattern: str) -> tuple[str, list[str]]:

@@ -224,7 +224,9 @@ def test_scanner_that_dies_is_an_error_of_the_input(begun: Callable[[str], Scann
         scanner.expect(Listing)
         # what it cannot understand ends it
         scanner.pipe.send("nonsense")
-        with pytest.raises(InputError, match=r"the scanner ended unexpectedly \(exit code 1\)"):
+        with pytest.raises(
+            InputError, match=r"the scanner ended unexpectedly \(exit code 1\); --debug shows what it said"
+        ):
             scanner.expect(Grid)
     finally:
         scanner.close()
