@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoring.errors import InputError, ModelLoadError
+from scoring.errors import InputError, ModelLoadError, PredictionError
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
 
 METHODS = (
@@ -74,8 +74,22 @@ class MlflowModel:
         )
 
     def predict(self, table: pa.Table) -> Any:
-        """Predict for the rows of a table of the columns wanted."""
-        return self._method(table.to_pandas())
+        """Predict for the rows of a table of the columns wanted.
+
+        Raises:
+            PredictionError: the signature refuses them.
+        """
+        from mlflow.exceptions import MlflowException
+
+        frame = _frame(table)
+        try:
+            return self._method(self._tensors(frame))
+        except MlflowException as error:
+            if "Failed to enforce schema of data" not in str(error):
+                raise
+            # MLflow puts rows of the input before the reason
+            reason = str(error).rpartition("Error: ")[2]
+            raise PredictionError(f"the model's signature refuses the rows: {reason}") from None
 
     def kind(self, column: str) -> str | None:
         """Name the type by which an output column is written, where the signature has one."""
@@ -88,8 +102,9 @@ class MlflowModel:
         if schema.is_tensor_spec():
             return self._tensor_columns(schema, header)
         columns = []
-        names = schema.input_names()
-        if len(names) != len(schema.inputs) or None in names:
+        if schema.has_input_names():
+            names = schema.input_names()
+        else:
             if not header:
                 return None
             if len(header) < len(schema.inputs):
@@ -110,10 +125,10 @@ class MlflowModel:
         return tuple(columns)
 
     def _tensor_columns(self, schema: Any, header: tuple[str, ...]) -> tuple[ColumnSpec, ...] | None:
-        """Read a tensor of rows from all columns of the header, or named one-dimensional ones from theirs."""
+        """Read a tensor of rows from all columns of the header, or named ones of a value a row from theirs."""
         tensors = schema.inputs
         types = [_DTYPE_KINDS.get(str(tensor.type)) for tensor in tensors]
-        if all(tensor.name and len(tensor.shape) == 1 for tensor in tensors) and None not in types:
+        if all(tensor.name and tensor.shape in ((-1,), (-1, 1)) for tensor in tensors) and None not in types:
             return tuple(
                 ColumnSpec(name=tensor.name, type=kind) for tensor, kind in zip(tensors, types, strict=True) if kind
             )
@@ -132,6 +147,19 @@ class MlflowModel:
                 f"and the first file has {len(header)} columns"
             )
         return tuple(ColumnSpec(name=name, type=kind) for name in header)
+
+    def _tensors(self, frame: Any) -> Any:
+        """Give tensors as the signature says, where MLflow makes none of a frame itself."""
+        if self._inputs is None or self._spec.method != "predict" or not self._inputs.is_tensor_spec():
+            return frame
+        first = self._inputs.inputs[0]
+        if not first.name:
+            return frame.to_numpy()
+        if first.name not in frame:
+            return {first.name: frame.to_numpy()}
+        return {
+            tensor.name: frame[tensor.name].to_numpy().reshape(-1, *tensor.shape[1:]) for tensor in self._inputs.inputs
+        }
 
     def _inner(self) -> Any:
         """Get at the model inside, of whatever flavor."""
@@ -165,10 +193,7 @@ class MlflowModel:
             if name not in known:
                 offered = f"it takes {', '.join(known)}" if known else "its signature has none"
                 raise ModelLoadError(f"--param {name}: the model takes no such parameter; {offered}")
-            try:
-                params[name] = json.loads(text) if known[name].dtype.name != "string" else text
-            except ValueError:
-                raise ModelLoadError(f"--param {name}={text}: not a {known[name].dtype.name}") from None
+            params[name] = _param(known[name], text)
         return params
 
     def _bound_method(self) -> Callable[[Any], Any]:
@@ -189,6 +214,43 @@ class MlflowModel:
         if name.startswith("predict"):
             self.classes = tuple(str(value) for value in getattr(inner, "classes_", ()))
         return method  # type: ignore[no-any-return]
+
+
+def _param(param: Any, text: str) -> Any:
+    """Read a parameter as its type says: text as it stands, all else as JSON, and Python's True and False.
+
+    Raises:
+        ModelLoadError: it is none of its type.
+    """
+    from mlflow.exceptions import MlflowException
+
+    kind = param.dtype.name
+    if param.shape is None and kind in ("string", "datetime", "binary"):
+        value: Any = text
+    else:
+        try:
+            value = {"True": True, "False": False}[text] if text in ("True", "False") else json.loads(text)
+        except ValueError:
+            raise ModelLoadError(f"--param {param.name}={text}: not a {kind}, written as JSON") from None
+    try:
+        param.validate_param_spec(value, param)
+    except MlflowException as error:
+        raise ModelLoadError(f"--param {param.name}={text}: {str(error).rpartition('error: ')[2]}") from None
+    return value
+
+
+def _frame(table: pa.Table) -> Any:
+    """Make the frame that `pandas.read_csv` would, given the types."""
+    import numpy as np
+    import pandas as pd
+
+    frame = table.to_pandas()
+    if int(pd.__version__.split(".", maxsplit=1)[0]) < 3:
+        # text is objects there, and a missing one NaN, not None: encoders tell them apart
+        for name in table.column_names:
+            if table.schema.field(name).type == pa.string() and table[name].null_count:
+                frame[name] = frame[name].fillna(np.nan)
+    return frame
 
 
 def _missing_module(model_path: str, error: ModuleNotFoundError) -> str:
