@@ -133,8 +133,8 @@ class ForkServer:
 
     @property
     def lost(self) -> bool:
-        """Whether the server has ended."""
-        return self._process.poll() is not None
+        """Whether the server has ended; the end of its socket comes before that of its process."""
+        return self.socket is None or self._process.poll() is not None
 
     def fork(self, number: int, pipe: int) -> None:
         """Have a worker forked that serves a pipe; a server that was lost is started anew."""

@@ -212,6 +212,7 @@ class Job:
             dispatch.run()
         except InterruptedJobError:
             # what runs may end, and is staged; a second signal ends that too
+            self._notice(f"stopping: what runs has {options.grace_s:g} s to end; a second signal stops at once")
             with suppress(KeyboardInterrupt):
                 engine.close(grace_s=options.grace_s)
             raise

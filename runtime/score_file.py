@@ -121,9 +121,7 @@ class ScoreFile:
             self.parts.mkdir(exist_ok=True)
             shutil.rmtree(self.spool, ignore_errors=True)
             self.spool.mkdir()
-            for entry in os.scandir(self.parts):
-                if entry.name.startswith("."):
-                    os.unlink(entry)
+            self._clear_unfinished()
         except OSError as error:
             raise _output_error(self.folder, error) from None
 
@@ -132,10 +130,19 @@ class ScoreFile:
         if self._lock is None:
             return
         shutil.rmtree(self.spool, ignore_errors=True)
-        if not any(self.parts.glob("*")):
-            self._remove_staging()
+        # whoever removed the folder meanwhile wants nothing of it
+        with suppress(FileNotFoundError):
+            self._clear_unfinished()
+            if not os.listdir(self.parts):
+                self._remove_staging()
         os.close(self._lock)
         self._lock = None
+
+    def _clear_unfinished(self) -> None:
+        """Remove what workers were writing when they were killed."""
+        for entry in os.scandir(self.parts):
+            if entry.name.startswith("."):
+                os.unlink(entry)
 
     def _remove_staging(self) -> None:
         # the parts before the job that explains them: what a kill leaves here is still understood
