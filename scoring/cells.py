@@ -63,6 +63,7 @@ class Slice:
         columns: names of the fields of a record.
         width: fields of a record: one more than the columns where the file ends its records in an empty field.
         plain: whether Arrow's parser sees the same records.
+        odd_numbers: whether there may be numbers that Arrow reads and the rules do not.
         problem: why the rest of the file cannot be read; such a slice has no rows.
     """
 
@@ -80,6 +81,7 @@ class Slice:
     columns: tuple[str, ...] = ()
     width: int = 0
     plain: bool = True
+    odd_numbers: bool = False
     problem: str = ""
 
 

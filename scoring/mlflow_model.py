@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from scoring.enforcement import Conforming
 from scoring.errors import InputError, ModelLoadError, PredictionError
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
 
@@ -199,9 +200,7 @@ class MlflowModel:
     def _bound_method(self) -> Callable[[Any], Any]:
         name = self._spec.method
         if name == "predict":
-            if self._params is None:
-                return self._model.predict  # type: ignore[no-any-return]
-            return lambda frame: self._model.predict(frame, params=self._params)
+            return Conforming(self._model, self._params)
         inner = self._inner()
         method = getattr(inner, name, None)
         if not callable(method):

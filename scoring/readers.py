@@ -260,7 +260,7 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
     """Read with Arrow; None where it does not see the scanner's rows."""
     wanted, names = _wanted(run, plan), _field_names(run)
     as_text = {column.name for column in wanted if column.type in TEXT_FIRST}
-    if _has_odd_numbers(body):
+    if any(part.odd_numbers for part in run.slices):
         as_text.update(column.name for column in wanted)
     ragged: list[tuple[int, int]] = []
 
@@ -311,13 +311,6 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
     if ragged:
         positions = np.delete(positions, [row for row, _ in ragged])
     return _judge(table, keep, positions, misfits, run=run, plan=plan, as_text=as_text)
-
-
-def _has_odd_numbers(body: bytes) -> bool:
-    """Tell whether there may be a number in a spelling that Arrow reads and the rules do not: 0x10, nan(1)."""
-    return (
-        (b"x" in body and b"0x" in body) or (b"X" in body and b"0X" in body) or (b"(" in body and b"n(" in body.lower())
-    )
 
 
 def _ragged_reason(fields: int, run: _Run) -> str:

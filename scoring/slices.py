@@ -36,6 +36,14 @@ class Layout:
     skip_bytes: int = 0
 
 
+def has_odd_numbers(data: bytes) -> bool:
+    """Tell whether there may be a number in a spelling that Arrow reads and the rules do not: 0x10, nan(1)."""
+    # one letter is found at once; two take the time of a copy
+    return (
+        (b"x" in data and b"0x" in data) or (b"X" in data and b"0X" in data) or (b"(" in data and b"n(" in data.lower())
+    )
+
+
 def layout(head: bytes, dialect: Dialect, *, final: bool) -> Layout | None:
     """Read the layout off the first bytes of a file, or None where more of them are needed."""
     bom_bytes = len(BOM) if head.startswith(BOM) else 0
@@ -112,6 +120,7 @@ class Cutter:
         self._rows = 0
         self._lines = 0
         self._plain = True
+        self._odd_numbers = False
 
     def slices(self) -> Iterator[Slice]:
         """Read the file once and yield its slices; the rest of one that cannot be read is a slice with the problem."""
@@ -154,7 +163,9 @@ class Cutter:
         if block.start < self._layout.skip_bytes:
             rows = rows[rows > self._layout.skip_bytes]
         used = lines_used = 0
+        odd_numbers = has_odd_numbers(block.data)
         self._plain = self._plain and block.plain
+        self._odd_numbers = self._odd_numbers or odd_numbers
         # a cut waits for the next row, so that no file ends in a slice without rows
         while 0 < self.cut_rows < self._rows + len(rows) - used:
             take = self.cut_rows - self._rows
@@ -167,6 +178,7 @@ class Cutter:
                 self._stop, lines_used = stop, lines
             yield self._finish(self.cut_rows, self._lines)
             self._plain = block.plain
+            self._odd_numbers = odd_numbers
         self._rows += len(rows) - used
         self._lines += len(block.line_stops) - lines_used
         self._write(block.data[self._stop - block.start :])
@@ -200,6 +212,7 @@ class Cutter:
             columns=self._layout.columns,
             width=self._layout.width,
             plain=self._plain,
+            odd_numbers=self._odd_numbers,
         )
         self._start = self._stop
         self._first_row += rows
