@@ -2,7 +2,7 @@
 
 Cells are read by the signature: their frames have its columns in its order and of its types. MLflow checks and copies
 each of them all the same, a tenth of a light model's time. So the first frame goes through MLflow, and what reaches the
-model is looked at: where it is the frame as it was, later frames of the same columns and types go straight to the model.
+model is looked at: where it is the frame as it was, later frames of the same columns and types go straight to it.
 """
 
 from __future__ import annotations
