@@ -190,7 +190,7 @@ def test_rows_given_up_count_against_the_limit(progress: Progress) -> None:
     assert isinstance(progress.error, ThresholdError)
     assert exit_code(progress.error) == 1
     assert str(progress.error).startswith(
-        "11 of 20 rows cannot be scored, more than --max-quarantined 1 % allows: chol: not a long (6 rows); "
+        "11 of 20 rows cannot be scored, more than --max-quarantined 1 % allows: chol: 6 values not a long; "
     )
 
 
@@ -209,7 +209,7 @@ def test_most_frequent_cause_is_named(progress: Progress) -> None:
     """What stops a job is what met most rows."""
     assert progress.main_cause() == "no cause known"
     progress.causes.update({"a": 1, "b": 3_000, "c": 2})
-    assert progress.main_cause() == "b (3,000 rows)"
+    assert progress.main_cause() == "b (3,000)"
 
 
 Outcome = Literal["scored", "staged", "failed", "crashed", "returned"]
