@@ -248,7 +248,9 @@ def _frame(table: pa.Table) -> Any:
         # text is objects there, and a missing one NaN, not None: encoders tell them apart
         for name in table.column_names:
             if table.schema.field(name).type == pa.string() and table[name].null_count:
-                frame[name] = frame[name].fillna(np.nan)
+                values = frame[name].to_numpy(dtype=object, copy=True)
+                values[pd.isna(values)] = np.nan
+                frame[name] = values
     return frame
 
 

@@ -196,7 +196,8 @@ def test_score_equals_one_call_of_pandas(case, plain, tmp_path, chunk_rows):
     """Labels are those of `read_csv` and one `predict` of a file; floats differ by rounding alone."""
     receipt, _, _ = score(case, plain, tmp_path / "out", engine="inline", chunk_rows=chunk_rows)
     found = pd.read_csv(receipt.url)
-    frames = [pd.read_csv(io.BytesIO(data)).assign(file=name) for name, data in files_of(plain)]
+    files = [(name, data) for name, data in files_of(plain) if data.count(b"\n") > 1]
+    frames = [pd.read_csv(io.BytesIO(data)).assign(file=name) for name, data in files]
     frame = pd.concat(frames, ignore_index=True)
     assert found["row"].tolist() == [row for each in frames for row in range(len(each))]
     assert found["file"].tolist() == frame["file"].tolist()
