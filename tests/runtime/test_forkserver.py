@@ -1,0 +1,30 @@
+"""The fork server forks only where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime import run
+from runtime.forkserver import worker_environment
+
+
+def test_workers_begin_afresh_where_a_library_started_a_thread(
+    tmp_path: Path, heart_model: Path, heart_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that a thread of the server holds cannot stay locked in a worker: that one is a new process."""
+    monkeypatch.setenv("JE_ARROW_MALLOC_CONF", "background_thread:true")
+    receipt = run(model=heart_model, input=heart_rows(50), output=tmp_path / "out", workers=1, engine="forkserver")
+    assert receipt.rows == {"read": 50, "scored": 50, "quarantined": 0, "given_up": 0}
+
+
+def test_workers_are_capped_and_send_nothing_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thread caps win over the caller's environment; what is a taste stays the caller's."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    environment = worker_environment(3)
+    assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "1000"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
