@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import ModelLoadError, UsageError
+from scoring.files import local_path
 
 __all__ = ["ModelFolder", "fetch_model", "find_model", "model_digest", "read_mlmodel", "signature_names"]
 
 REMOTE = ("models:/", "runs:/", "mlflow-artifacts:/")
-IGNORED = frozenset({"__pycache__", ".DS_Store", ".git"})
-"""What a load or a look at a model may leave in its folder."""
+IGNORED = frozenset({"__pycache__", ".DS_Store", ".git", "registered_model_meta"})
+"""What a load or a look at a model may leave in its folder, and by which name MLflow fetched it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def find_model(uri: str) -> ModelFolder:
         UsageError: there is none; the message says what is there instead.
     """
     # MLflow finds the files of a model outside its folder where that is a link
-    path = os.path.realpath(os.path.expanduser(uri.removeprefix("file://")))
+    path = os.path.realpath(local_path(uri) if uri.startswith("file:") else os.path.expanduser(uri))
     if not os.path.exists(path):
         raise UsageError(f"{uri}: no such model; give a folder with an MLmodel file, or models:/name/version")
     if os.path.isfile(path):

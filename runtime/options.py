@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import time
 import uuid
@@ -90,7 +89,7 @@ class Options:
     cells_per_mini_batch: int = 0
     limit: int = 0
     max_quarantined: str | None = None
-    quarantine_values: str | bool = "keep"
+    quarantine_values: Literal["keep", "none"] = "keep"
     timeout_s: float | None = None
     grace_s: float = 20.0
     spool_bytes: int = 0
@@ -115,6 +114,10 @@ class Options:
         options = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
         for name in ("include", "input_columns", "keep"):
             options[name] = _texts(name, options.get(name, ()))
+        if isinstance(options.get("max_quarantined"), int):
+            options["max_quarantined"] = str(options["max_quarantined"])
+        if isinstance(options.get("quarantine_values"), bool):
+            options["quarantine_values"] = "keep" if options["quarantine_values"] else "none"
         for name in ("types", "params"):
             options[name] = _pairs(options.get(name, ()))
         options["delimiter"] = _delimiter(options.get("delimiter", ","))
@@ -142,9 +145,10 @@ class Options:
         _one_of("--engine", self.engine, ("local", "forkserver", "spawn", "inline"))
         _one_of("--input-type", self.input_type, ("", "uri_folder", "uri_file"))
         _one_of("--input-format", self.input_format, ("", "csv"))
-        _one_of("--quarantine-values", self.quarantine_values, ("keep", "none", True, False))
+        _one_of("--quarantine-values", self.quarantine_values, ("keep", "none"))
         try:
-            codecs.lookup(self.encoding)
+            # codecs that are none of text can be looked up as well
+            "a".encode(self.encoding)
         except LookupError:
             raise UsageError(f"--encoding {self.encoding}: no such encoding; see Python's standard encodings") from None
         if self.input_columns and self.input_header:
