@@ -85,8 +85,9 @@ class Display:
         self._bar.update(
             self._task,
             description=report.stage,
-            completed=report.progress.bytes_done if report.stage == "scoring" else 0,
-            total=report.bytes_total if report.stage == "scoring" else None,
+            completed={"loading": 0, "scoring": report.progress.bytes_done}.get(report.stage, report.bytes_total),
+            total=None if report.stage == "loading" else report.bytes_total,
+            refresh=True,
             detail=f"{rows:,} rows, {_rate(report, now):,.0f} rows/s, {_files(report)}{_quarantined(report)}",
         )
 
