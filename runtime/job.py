@@ -278,7 +278,7 @@ class Job:
                 dialect=spec.dialect,
                 keep=options.keep,
                 date_format=options.date_format,
-                quarantine_values=options.quarantine_values in ("keep", True),
+                quarantine_values=options.quarantine_values == "keep",
             ),
             staging=str(output.parts),
             fingerprint=record.fingerprint_bytes,
