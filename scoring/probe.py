@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -52,7 +56,7 @@ def objection_to_cutting(scorer: Scorer, cell: Cell, plan: ReadPlan, rows: int) 
     except Exception:  # noqa: BLE001 (the model's own exceptions)
         return ""
     if all(whole.keys() == part.keys() for part in parts) and all(
-        _alike(column, _joined(parts[0][name], parts[1][name])) for name, column in whole.items()
+        _alike(column, [part[name] for part in parts]) for name, column in whole.items()
     ):
         return ""
     return "predictions depend on which rows are scored together (or are random): use --chunk-rows 0"
@@ -62,17 +66,28 @@ def _predicted(scorer: Scorer, table: pa.Table) -> dict[str, Column]:
     return prediction_columns(scorer.predict(table), table.num_rows, classes=scorer.classes)
 
 
-def _joined(one: Column, other: Column) -> list[object]:
-    return [*list(one), *list(other)]
-
-
-def _alike(whole: Column, parts: list[object]) -> bool:
-    expected = np.asarray(list(whole))
-    found = np.asarray(parts)
-    if expected.shape != found.shape:
-        return False
-    if expected.dtype.kind == "f" and found.dtype.kind == "f":
+def _alike(whole: Column, halves: list[Column]) -> bool:
+    """Compare a column with the same one predicted in two parts, but for rounding."""
+    if all(isinstance(column, np.ndarray) and column.dtype.kind == "f" for column in (whole, *halves)):
+        expected, found = np.asarray(whole), np.concatenate([np.asarray(half) for half in halves])
         relative = RELATIVE if expected.dtype.itemsize > 4 else RELATIVE_SINGLE
         scale = np.nanmax(np.abs(expected), initial=0.0, where=np.isfinite(expected))
         return bool(np.allclose(expected, found, rtol=relative, atol=relative * 1e-3 * scale, equal_nan=True))
-    return [str(value) for value in expected.tolist()] == [str(value) for value in found.tolist()]
+    return all(map(_same, list(whole), [value for half in halves for value in half]))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare two values of any kind, floats inside them too, but for rounding."""
+    if isinstance(one, np.generic | np.ndarray):
+        one = one.tolist()
+    if isinstance(other, np.generic | np.ndarray):
+        other = other.tolist()
+    if isinstance(one, float) or isinstance(other, float):
+        numbers = isinstance(one, float | int) and isinstance(other, float | int)
+        close = numbers and math.isclose(one, other, rel_tol=RELATIVE, abs_tol=RELATIVE * 1e-3)
+        return close or str(one) == str(other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return str(one) == str(other)
