@@ -29,6 +29,7 @@ from scoring.lifetime import die_with_parent
 __all__ = [
     "ForkServer",
     "end_process",
+    "end_session",
     "forks",
     "main",
     "open_log",
@@ -79,12 +80,22 @@ def start_module(
 
 
 def end_process(process: subprocess.Popen[bytes], wait_s: float) -> None:
-    """Wait for a process that was told to end, by the end of its pipe, and end it where it is too busy to see that."""
+    """Wait for a process that was told to end, by the end of its pipe, and end it where it is too busy to see that.
+
+    What it has started ends with it.
+    """
     try:
         process.wait(wait_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    end_session(process.pid)
+
+
+def end_session(leader: int) -> None:
+    """End whatever a process started, which leads a session of its own and has ended or is about to."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def forks(engine: str) -> bool:
@@ -189,26 +200,30 @@ def main(control: socket.socket, model_path: str) -> None:
     waker.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    workers: set[int] = set()
     while True:
         readable, _, _ = select.select([control, woken], [], [])
         if woken in readable:
             woken.recv(4096)
-            _reap(control)
+            _reap(control, workers)
         if control in readable:
             request, pipes, _, _ = socket.recv_fds(control, REQUEST.size, 1)
             if len(request) < REQUEST.size or not pipes:
+                for worker in workers:
+                    end_session(worker)
                 os._exit(0)
             (number,) = REQUEST.unpack(request)
-            _fork(control, (woken, waker), pipes[0], number)
+            workers.add(_fork(control, (woken, waker), pipes[0], number))
 
 
-def _fork(control: socket.socket, own: tuple[socket.socket, socket.socket], pipe: int, number: int) -> None:
+def _fork(control: socket.socket, own: tuple[socket.socket, socket.socket], pipe: int, number: int) -> int:
+    """Fork a worker, tell the driver its pid, and return it; the worker never returns from here."""
     server = os.getpid()
     pid = os.fork()
     if pid:
         os.close(pipe)
         control.sendall(REPORT.pack(b"F", number, pid))
-        return
+        return pid
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -241,14 +256,19 @@ def _has_threads() -> bool:
         return False
 
 
-def _reap(control: socket.socket) -> None:
+def _reap(control: socket.socket, workers: set[int]) -> None:
+    """Tell the driver of workers that ended, and end what they started."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if pid == 0:
+        if ended is None:
             return
+        # before it is reaped, when its pid is nobody else's yet
+        end_session(ended.si_pid)
+        pid, status = os.waitpid(ended.si_pid, 0)
+        workers.discard(pid)
         control.sendall(REPORT.pack(b"X", pid, status))
 
 

@@ -277,6 +277,16 @@ def test_worker_that_takes_too_long_is_killed_and_replaced(hire: Hire, models: P
     assert hired.scored("ok").size_bytes > 0
 
 
+def test_children_of_a_worker_end_with_it(hire: Hire, models: Path) -> None:
+    """What a model has started does not outlive the worker, however that dies."""
+    hired = hire(models / "by_row", workers=1)
+    hired.events(Ready)
+    hired.submit("child", "kill")
+    hired.events(Failed, Ready)
+    hired.submit("child")
+    hired.events(Scored)
+
+
 def test_words_of_a_model_stay_in_the_log(hire: Hire, models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What a model prints reaches neither output of the driver; where its worker dies, the end of it is told."""
     hired = hire(models / "by_row", workers=1)

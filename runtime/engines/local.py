@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
 from runtime.engines import Event, Failed, LoadFailed, Ready, Returned, Score, Setup, Work
-from runtime.forkserver import ForkServer, end_process, start_module, worker_environment
+from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
 
 __all__ = ["LocalEngine"]
 
@@ -207,6 +207,7 @@ class LocalEngine:
         if process.popen is not None:
             with suppress(subprocess.TimeoutExpired):
                 code = process.popen.wait(EXIT_WAIT_S)
+                end_session(process.popen.pid)
                 return -code if code < 0 else code << 8
             return None
         server = self._server
