@@ -129,6 +129,9 @@ class Dispatch:
             case Scored():
                 self._scored(event)
             case Failed(number=-1):
+                if not self._columns:
+                    # nobody else can tell what is to be read
+                    raise ModelLoadError(event.reason)
                 # what the probe met, the scoring meets again, and reports
                 self._probe = "done"
             case Failed():

@@ -320,6 +320,15 @@ def test_python_model_without_a_signature(tmp_path):
     assert receipt.causes == {"n: not a long": 1}
 
 
+def test_job_whose_columns_cannot_be_told(tmp_path, numbers):
+    """Where neither signature nor input can tell the columns, the job stops before anything is scored."""
+    (tmp_path / "in.csv").write_text("a,b\n1,2\n")
+    options = {"model": numbers, "input": tmp_path / "in.csv", "output": tmp_path / "out", "engine": "inline"}
+    with pytest.raises(ModelLoadError, match="--types names c, which the model does not read; it reads a, b"):
+        run(**options, types={"c": "long"})
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 REGISTER = """
 import mlflow
 from sklearn.dummy import DummyRegressor
