@@ -12,7 +12,7 @@ import pyarrow as pa
 from scoring.cells import Cell
 from scoring.columns import Column, prediction_columns
 from scoring.errors import InputError, ModelLoadError
-from scoring.readers import read_cell, read_text
+from scoring.readers import first_rows, read_cell, read_text
 from scoring.scorer import Scorer
 from scoring.specs import ColumnSpec, ReadPlan
 
@@ -43,7 +43,10 @@ def objection_to_cutting(scorer: Scorer, cell: Cell, plan: ReadPlan, rows: int) 
     What fails here is left for the scoring itself to report.
     """
     try:
-        table = read_cell(cell, plan).table
+        table = read_cell(first_rows(cell, rows, plan.dialect), plan).table
+        if table is None or table.num_rows < rows // 2:
+            # hardly any of them fit
+            table = read_cell(cell, plan).table
     except InputError:
         return ""
     if table is None or table.num_rows < 2:

@@ -121,6 +121,26 @@ def read_cell(cell: Cell, plan: ReadPlan) -> CellInput:
     return result
 
 
+def first_rows(cell: Cell, rows: int, dialect: Dialect) -> Cell:
+    """Return the first rows of a cell as a cell of its own."""
+    slices: list[Slice] = []
+    for part in cell.slices:
+        if part.rows > rows:
+            stops = [
+                stop
+                for block in scan_blocks([fetch(part)[part.skip_bytes :]], delimiter=dialect.delimiter)
+                for stop in block.row_stops[:rows].tolist()
+            ]
+            stop = part.start + part.skip_bytes + stops[rows - 1]
+            slices.append(replace(part, stop=stop, rows=rows))
+            break
+        slices.append(part)
+        rows -= part.rows
+        if not rows:
+            break
+    return Cell(slices=tuple(slices))
+
+
 def read_text(part: Slice, plan: ReadPlan, rows: int) -> pa.Table:
     """Read the first rows of a slice as text, all columns, nothing missing and nothing judged."""
     delimiter = ord(plan.dialect.delimiter)
