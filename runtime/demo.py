@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -33,6 +34,9 @@ def show(folder: str, files: int, rows: int, tell: Callable[[str], None]) -> int
     with scores.open(encoding="utf-8") as lines:
         for line in islice(lines, FIRST_ROWS + 1):
             tell(line.rstrip("\n"))
-    tell(f"\n$ cat {receipt}")
-    tell(receipt.read_text("utf-8").rstrip("\n"))
+    content = json.loads(receipt.read_text("utf-8"))
+    parts = content.pop("parts")
+    tell(f"\n$ cat {receipt}   # without the {len(parts):,} keys of its parts")
+    tell(json.dumps(content, indent=1))
+    tell(f"\nTo repeat it by hand, or with your own model and data:\n$ scoreline {shlex.join(options)} --restart")
     return 0

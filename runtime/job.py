@@ -330,7 +330,7 @@ class Job:
             (file.name, file.size_bytes) for file in listing.files
         ]:
             return False
-        keys = [(key, text, 0) for text, _ in receipt["parts"] if (key := PartKey.decode(text)) is not None]
+        keys = [(key, text, 0) for text in receipt["parts"] if (key := PartKey.decode(text)) is not None]
         scanner = second()
         try:
             scanner.expect(Listing)

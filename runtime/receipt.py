@@ -113,7 +113,7 @@ def build_receipt(
             "appended": [*published.appended, appended],
             "files": [_file_account(file, progress.files.get(file.name, FileCount())) for file in listing.files],
             "skipped": dict(listing.skipped),
-            "parts": [[key, size_bytes] for key, size_bytes in parts],
+            "parts": dict(parts),
             "host": socket.gethostname(),
             "versions": {"scoreline": version("scoreline"), **versions},
             "invocation": invocation,

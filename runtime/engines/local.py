@@ -68,6 +68,8 @@ class LocalEngine:
         self._processes: dict[Connection, _Process] = {}
         self._numbers = 0
         self._early_deaths = 0
+        self._load_deaths = 0
+        self._loaded = False
         self._lost: list[Event] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
 
@@ -147,7 +149,7 @@ class LocalEngine:
         except (EOFError, OSError):
             return self._died(process)
         if isinstance(event, Ready):
-            process.ready = True
+            process.ready = self._loaded = True
         elif isinstance(event, LoadFailed):
             self._forget(process)
         else:
@@ -160,9 +162,12 @@ class LocalEngine:
         reason = f"the worker process died ({self._cause(process)})"
         if not process.ready:
             self._forget(process)
-            if self._server_lost() and self._early_deaths < MAX_EARLY_DEATHS:
-                self._early_deaths += 1
+            self._load_deaths += 1
+            # where somebody could load the model, this death has another cause
+            if (self._server_lost() or self._loaded) and self._load_deaths <= MAX_EARLY_DEATHS:
                 self._hire()
+            if self._processes:
+                # memory for fewer models than workers is enough for some
                 return []
             return [
                 LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=self.log_tail())

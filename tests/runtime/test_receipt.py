@@ -83,7 +83,7 @@ def test_bytes_of_the_score_file_are_those_of_the_receipt(account: dict[str, Any
     assert account["output"]["size_bytes"] == len(data)
     assert account["output"]["crc32"] == f"{zlib.crc32(data):08x}"
     header = len(data.split(b"\n", 1)[0]) + 1
-    assert sum(size_bytes for _, size_bytes in account["parts"]) == len(data) - header
+    assert sum(account["parts"].values()) == len(data) - header
     assert [entry["length"] for entry in account["appended"]] == [len(data)]
 
 
