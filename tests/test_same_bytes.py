@@ -38,6 +38,7 @@ class Case:
     predict: Callable[[pd.DataFrame], object]
     kinds: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
+    columns: list[reference.Column] = field(default_factory=lambda: SIGNATURE)
 
 
 def saved(path, estimator, target, output, numbers=StandardScaler):
@@ -68,9 +69,22 @@ def gradient_boosting(path, _):
 
 
 def ridge(path, _):
-    """Numbers whose last bits depend on the rows of a call."""
-    loaded = saved(path, Ridge(), lambda frame: (frame["chol"] - frame["chol"].mean()) / 3, "double")
-    return Case(model=path, predict=loaded.predict, kinds={"prediction": "double"})
+    """Numbers straight from the columns, whose last bits depend on the rows of a call and how they lie in memory."""
+    columns = [reference.Column(name=name, type="double") for name in NUMBERS]
+    frame = heart_frame(3000, seed=5)[NUMBERS].astype("float64")
+    target = frame["chol"] / 3 - frame["age"] * 2
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("double", name) for name in NUMBERS]), outputs=Schema([ColSpec("double")])
+    )
+    options = {"signature": signature, "pip_requirements": [], "serialization_format": "cloudpickle"}
+    mlflow.sklearn.save_model(Ridge(fit_intercept=False).fit(frame, target), path, **options)
+    loaded = mlflow.sklearn.load_model(path)
+    return Case(
+        model=path,
+        predict=lambda frame: loaded.predict(frame[NUMBERS]),
+        kinds={"prediction": "double"},
+        columns=columns,
+    )
 
 
 def probabilities(path, _):
@@ -117,7 +131,7 @@ def odd(plain, tmp_path_factory):
                 case 5:
                     lines[place] = line.replace(",normal", ',"nor\r\nmal, ""so"""')
                 case 11:
-                    lines[place] = ",," + line.split(",", 2)[2]
+                    lines[place] = "?,," + line.split(",", 2)[2]
                 case 17:
                     lines[place] = line + ",more"
                 case 23:
@@ -151,7 +165,7 @@ def score(case, root, output, **options):
 def expected(case, root, cell_rows):
     """Score a folder as the reference does, on one native thread as a worker has."""
     with threadpool_limits(1):
-        return reference.score(files_of(root), SIGNATURE, case.predict, cell_rows=cell_rows, output_types=case.kinds)
+        return reference.score(files_of(root), case.columns, case.predict, cell_rows=cell_rows, output_types=case.kinds)
 
 
 ENGINES = {
