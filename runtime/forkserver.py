@@ -121,6 +121,7 @@ class ForkServer:
         socket: what becomes readable when there is something to `read`; None once the server is gone.
         pids: worker number -> pid.
         statuses: pid -> wait status of those that ended; whoever wants one takes it out.
+        starts: how often it was started.
     """
 
     def __init__(self, model_path: str, *, threads: int, log: IO[bytes]) -> None:
@@ -128,6 +129,7 @@ class ForkServer:
         self.threads = threads
         self.pids: dict[int, int] = {}
         self.statuses: dict[int, int] = {}
+        self.starts = 0
         self._model_path = model_path
         self._unread = b""
         self._start()
@@ -140,6 +142,7 @@ class ForkServer:
                 "runtime.forkserver", theirs.fileno(), self._model_path, environment=environment, log=self.log
             )
         self.socket: socket.socket | None = ours
+        self.starts += 1
         self._unread = b""
 
     @property

@@ -8,7 +8,7 @@ The tests with `engine` hold for every engine; those with `hire` for engines who
     it takes too long                   Failed(timeout)                      the same
     the staging folder is gone          Failed(storage)                      it does the next
     it cannot load the model            LoadFailed                           nobody is hired
-    it dies while it loads              LoadFailed, how it ended             nobody is hired
+    it dies while it loads              LoadFailed, once it was the last     the others go on
     workers die again and again         LoadFailed                           nobody is hired
 """
 
@@ -325,6 +325,21 @@ def test_worker_that_dies_while_it_loads_is_told(hire: Hire, models: Path, monke
     assert hired.engine.wanted() == 0
 
 
+def test_others_go_on_where_one_dies_while_it_loads(
+    forking: Hire, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for one model is enough: whoever has loaded it does all the work."""
+    monkeypatch.setenv("FAULT", "kill others")
+    monkeypatch.setenv("MARK", str(tmp_path / "loaded"))
+    hired = forking(models / "on_load", workers=3)
+    events = hired.events(Ready)
+    for _ in range(20):
+        hired.submit("ok")
+        events += hired.events(Scored)
+    assert {type(event) for event in events} == {Ready, Scored}
+    assert hired.engine.wanted() == 2
+
+
 def test_close_leaves_time_only_where_there_is_grace(hire: Hire, models: Path) -> None:
     """What runs may end within the grace time, and is staged; what does not is killed when that is over."""
     hired = hire(models / "by_row", workers=2)
@@ -352,12 +367,23 @@ def servers() -> list[psutil.Process]:
 def test_fork_server_that_is_killed_is_replaced(forking: Hire, models: Path) -> None:
     """Its workers die with it, which is no attempt at what they did: all of that comes back, and others do it."""
     before = {server.pid for server in servers()}
-    hired = forking(models / "by_row", workers=1)
-    hired.events(Ready)
+    hired = forking(models / "by_row", workers=3)
+    hired.events(Ready, Ready, Ready)
     (server,) = (server for server in servers() if server.pid not in before)
-    numbers = {hired.submit("hang"), hired.submit("ok")}
+    numbers = {hired.submit("hang") for _ in range(4)}
     server.kill()
-    events = hired.events(Returned, Returned, Ready)
+    events = hired.events(*[Returned] * 4, *[Ready] * 3)
     assert {event.number for event in events if isinstance(event, Returned)} == numbers
-    assert not any(isinstance(event, Failed) for event in events)
+    assert not any(isinstance(event, Failed | LoadFailed) for event in events)
+    assert hired.scored("ok").size_bytes > 0
+
+
+def test_fork_server_that_is_killed_while_workers_load_is_replaced(forking: Hire, models: Path) -> None:
+    """All of them are hired anew."""
+    before = {server.pid for server in servers()}
+    hired = forking(models / "by_row", workers=3)
+    (server,) = (server for server in servers() if server.pid not in before)
+    server.kill()
+    events = hired.events(Ready, Ready, Ready)
+    assert [type(event) for event in events] == [Ready] * 3
     assert hired.scored("ok").size_bytes > 0

@@ -38,6 +38,7 @@ class _Process:
         self.number = number
         self.pipe = pipe
         self.popen: subprocess.Popen[bytes] | None = None
+        self.server_start = 0
         self.ready = False
         self.work: deque[Work] = deque()
         self.since = time.monotonic()
@@ -86,6 +87,7 @@ class LocalEngine:
         with theirs:
             if self._server is not None:
                 self._server.fork(process.number, theirs.fileno())
+                process.server_start = self._server.starts
             else:
                 process.popen = start_module(
                     "runtime.spawned",
@@ -164,7 +166,8 @@ class LocalEngine:
             self._forget(process)
             self._load_deaths += 1
             # where somebody could load the model, this death has another cause
-            if (self._server_lost() or self._loaded) and self._load_deaths <= MAX_EARLY_DEATHS:
+            allowed = MAX_EARLY_DEATHS * self.workers if self._server_lost(process) else MAX_EARLY_DEATHS * self._loaded
+            if self._load_deaths <= allowed:
                 self._hire()
             if self._processes:
                 # memory for fewer models than workers is enough for some
@@ -177,10 +180,11 @@ class LocalEngine:
     def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str) -> list[Event]:
         """Report what a dead worker leaves behind, and hire another."""
         self._forget(process)
+        server_lost = self._server_lost(process)
         events: list[Event] = []
         for place, work in enumerate(process.work):
             number = work.batch.number if isinstance(work, Score) else -1
-            if place == 0 and not self._server_lost():
+            if place == 0 and not server_lost:
                 detail = self.log_tail()
                 events.append(Failed(number=number, kind=kind, reason=reason, detail=detail, worker=process.number))
             else:
@@ -216,7 +220,7 @@ class LocalEngine:
                 return -code if code < 0 else code << 8
             return None
         server = self._server
-        if server is None:
+        if server is None or self._server_lost(process):
             return None
         deadline = time.monotonic() + EXIT_WAIT_S
         while (pid := server.pids.get(process.number, 0)) not in server.statuses:
@@ -225,8 +229,10 @@ class LocalEngine:
                 break
         return server.statuses.pop(pid, None)
 
-    def _server_lost(self) -> bool:
-        return self._server is not None and self._server.lost
+    def _server_lost(self, process: _Process) -> bool:
+        """Tell whether a worker's fork server has ended, and the worker with it."""
+        server = self._server
+        return server is not None and (server.lost or server.starts != process.server_start)
 
     def log_tail(self) -> str:
         """Return the end of what the workers printed."""
