@@ -7,6 +7,7 @@ does not read, and on the spool when that is full. `scoring.scan` has what is sa
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -70,34 +71,42 @@ class Scan:
         self._staged: dict[tuple[bytes, int], list[StagedCover]] = {}
         for cover in begin.staged:
             self._staged.setdefault((cover.name_digest, cover.start), []).append(cover)
+        self._cells_left = self._cells()
+        self._held: deque[Cell] = deque()
         self.rows = 0
 
     def run(self) -> Iterator[Cell | StagedCells]:
         """Yield the cells in plan order, those already staged together under their key."""
-        cells = self._cells()
-        held: list[Cell] = []
-        while True:
-            cell = held.pop(0) if held else next(cells, None)
+        while (first := self._ahead(0)) is not None:
+            staged = self._staged_from(first)
+            cells = staged.cells if staged is not None else (first,)
+            for _ in cells:
+                self._held.popleft()
+            self._hand_out(*cells)
+            yield staged or first
+
+    def _ahead(self, place: int) -> Cell | None:
+        """Look at the cell so many places ahead, or None where the input ends before."""
+        while len(self._held) <= place:
+            cell = next(self._cells_left, None)
             if cell is None:
-                return
-            first = cell.slices[0]
-            for cover in self._staged.get((name_digest(first.name), first.start), ()):
-                run = [cell]
-                size_bytes = cell.size_bytes
-                while size_bytes < cover.length:
-                    following = held.pop(0) if held else next(cells, None)
-                    if following is None:
-                        break
-                    run.append(following)
-                    size_bytes += following.size_bytes
+                return None
+            self._held.append(cell)
+        return self._held[place]
+
+    def _staged_from(self, first: Cell) -> StagedCells | None:
+        """Find a part that covers this cell and those behind it."""
+        part = first.slices[0]
+        for cover in self._staged.get((name_digest(part.name), part.start), ()):
+            run: list[Cell] = []
+            size_bytes = 0
+            # cells of files without a byte may follow where the length is reached
+            while size_bytes <= cover.length and (cell := self._ahead(len(run))) is not None:
+                run.append(cell)
+                size_bytes += cell.size_bytes
                 if size_bytes == cover.length and self._same_input(run, cover):
-                    self._hand_out(*run)
-                    yield StagedCells(key=cover.key, cells=tuple(run))
-                    break
-                held = run[1:] + held
-            else:
-                self._hand_out(cell)
-                yield cell
+                    return StagedCells(key=cover.key, cells=tuple(run))
+        return None
 
     def _hand_out(self, *cells: Cell) -> None:
         for cell in cells:
