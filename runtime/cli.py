@@ -38,13 +38,34 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     return tuple(name for name in value.split(",")) if value else ()
 
 
+def _one(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str:
+    if len(values) > 1:
+        raise click.BadParameter(
+            "given twice; a glob takes many files: --input 'data/*.csv'", param_hint=parameter.opts[0]
+        )
+    return values[0]
+
+
+def _refuse_more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> None:
+    if words:
+        hint = "quote a glob, so that the shell leaves it alone: --input 'data/*.csv'"
+        raise click.UsageError(f"Got unexpected extra argument ({words[0]}); {hint}")
+
+
 RUN_OPTIONS: list[Callable[..., Any]] = [
     click.option(
         "--model",
         required=True,
         help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…",
     ),
-    click.option("--input", "input", required=True, help="File, folder or glob to score: a local path or a file: URL."),
+    click.option(
+        "--input",
+        "input",
+        required=True,
+        multiple=True,
+        callback=_one,
+        help="File, folder or glob to score: a local path or a file: URL.",
+    ),
     click.option("--output", default="", help="Folder for the score file.  [default: ./scoreline/JOB NAME/score]"),
     click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
     click.option(
@@ -175,6 +196,7 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @scoreline.command(context_settings=HELP)
 @_with_options
+@click.argument("more", nargs=-1, metavar="", expose_value=False, callback=_refuse_more)
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt to standard output.")
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 @click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
@@ -188,6 +210,8 @@ def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
     Exit codes: 0 complete, 1 failed and would fail again, 2 refused before any work,
     75 try later, 130 or 143 interrupted (the same command resumes).
     """
+    if as_json and options["limit"]:
+        raise click.UsageError("--limit prints rows and --json prints the receipt: give one of them")
     given = {name: value for name, value in options.items() if value is not None}
     sys.exit(_run(given, as_json=as_json, quiet=quiet, debug=debug))
 
@@ -202,9 +226,7 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     display = Display(quiet=quiet)
     try:
         if options.get("limit"):
-            lines, receipt = run_limited(
-                watch=display.watch, notice=display.notice, debug=debug, **options
-            )
+            lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
             display.close()
             sys.stdout.write(lines)
             closing_lines(receipt, display.notice, kept=False)
@@ -212,7 +234,9 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
             receipt = run_job(watch=display.watch, notice=display.notice, debug=debug, **options)
             display.close()
             if as_json:
-                click.echo(json.dumps(receipt.content, indent=1, ensure_ascii=False))
+                text = json.dumps(receipt.content, indent=1, ensure_ascii=False)
+                # a file name may be no text: what stands for it is an escape of JSON
+                click.echo(text.encode("utf-8", "backslashreplace"))
             closing_lines(receipt, display.notice)
     except ScorelineError as error:
         display.close()

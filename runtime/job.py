@@ -206,18 +206,29 @@ class Job:
         self._report.estimated_rows = grid.estimated_rows
         self._report.workers = engine.workers
         if staged:
-            self._notice(f"resuming: {len(staged):,} mini-batches are scored already")
+            self._notice(f"resuming: {len(staged):,} mini-batch{'es are' if len(staged) > 1 else ' is'} scored already")
         self._signals_wait = True
+        self._score(dispatch)
+        return self._publish(output, dispatch, listing, model)
+
+    def _score(self, dispatch: Dispatch) -> None:
+        """Score until nothing is left, and let the workers go."""
+        grace_s = self._options.grace_s
         try:
             dispatch.run()
         except InterruptedJobError:
             # what runs may end, and is staged; a second signal ends that too
-            self._notice(f"stopping: what runs has {options.grace_s:g} s to end; a second signal stops at once")
+            self._notice(f"stopping: what runs has {grace_s:g} s to end; a second signal stops at once")
             with suppress(KeyboardInterrupt):
-                engine.close(grace_s=options.grace_s)
+                dispatch.engine.close(grace_s=grace_s)
             raise
-        engine.close()
-        return self._publish(output, dispatch, listing, model)
+        except ScorelineError:
+            dispatch.engine.close()
+            if not dispatch.progress.scored:
+                # parts without a score would only stand in the way of other options
+                dispatch.output.discard()
+            raise
+        dispatch.engine.close()
 
     def ready(self, event: Ready) -> None:
         """Note when the first worker was ready."""

@@ -359,7 +359,8 @@ class ScoreFile:
         try:
             self._write(
                 self.receipt_path,
-                (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"),
+                # what stands for a file name that is no text becomes an escape of JSON
+                (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
             )
             sync_folder(self.folder)
         except OSError as error:

@@ -149,6 +149,13 @@ TABLE: list[tuple[str, dict[str, str | None], int, str]] = [
     ("no workers", {"--workers": "0"}, 2, r"Invalid value for '--workers': 0 is not in the range x>=1"),
     ("unknown option", {"--wokers": "1"}, 2, r"No such option '--wokers'\. Did you mean '--workers'\?"),
     ("no value", {"--input": None}, 2, r"Missing option '--input'"),
+    (
+        "no quotes",
+        {"--input": "good.csv", "more.csv": "x.csv"},
+        2,
+        r"unexpected extra argument \(more\.csv\); quote a",
+    ),
+    ("both", {"--limit": "1", "--json": ""}, 2, r"--limit prints rows and --json prints the receipt: give one of them"),
     ("negative", {"--chunk-rows": "-1"}, 2, r"Invalid value for '--chunk-rows': -1 is not in the range x>=0"),
     ("limit", {"--max-quarantined": "few"}, 2, r"--max-quarantined few: give a number of rows \(100\) or a percentage"),
     ("encoding", {"--encoding": "klingon"}, 2, r"--encoding klingon: no such encoding"),
@@ -185,7 +192,8 @@ def test_bad_input_is_told_in_a_sentence(
     """The exit code and the sentence are those of the table, there is no traceback, and the disk is as before."""
     prepare(name, heart_model)
     before = digest_of(Path.cwd())
-    words = [word for option, value in {**GOOD, **options}.items() if value is not None for word in (option, value)]
+    named = {option: value for option, value in {**GOOD, **options}.items() if value is not None}
+    words = [word for option in named.items() for word in option if word]
     outcome = scoreline("run", *words)
     assert re.search(sentence, outcome.stderr), outcome.stderr
     assert outcome.code == code
@@ -193,6 +201,27 @@ def test_bad_input_is_told_in_a_sentence(
     assert "Traceback" not in outcome.stderr
     assert "a fault of Scoreline's" not in outcome.stderr
     assert digest_of(Path.cwd()) == before
+
+
+def test_input_given_twice_is_refused(here: Path) -> None:
+    """Nobody shall believe that both were scored."""
+    before = digest_of(here)
+    outcome = scoreline("run", "--model", "model", "--input", "good.csv", "--input", "more.csv", "--output", "out")
+    assert outcome.code == 2
+    assert "--input: given twice; a glob takes many files: --input 'data/*.csv'" in outcome.stderr
+    assert digest_of(here) == before
+
+
+def test_wrong_delimiter_is_mended_without_more_ado(here: Path) -> None:
+    """A job in which no row was scored keeps nothing that would stand in the way of the right options."""
+    Path("semicolons.csv").write_text(Path("good.csv").read_text().replace(",", ";"))
+    before = digest_of(here)
+    job = ("run", "--model", "model", "--input", "semicolons.csv", "--output", "out")
+    wrong = scoreline(*job)
+    assert wrong.code == 1
+    assert re.search(r"30 of 30 rows cannot be scored", wrong.stderr), wrong.stderr
+    assert digest_of(here) == before
+    assert scoreline(*job, "--delimiter", ";").code == 0
 
 
 def test_file_without_a_required_column_fails(here: Path) -> None:
@@ -285,7 +314,8 @@ def test_failure_that_passes_is_forgiven_once(models: Path) -> None:
 
 def given(*options: object) -> Outcome:
     """Run the good job with more options."""
-    return scoreline("run", "--model", "model", "--input", "good.csv", "--output", "out", *options)
+    named = [] if "--input" in options else ["--input", "good.csv"]
+    return scoreline("run", "--model", "model", *named, "--output", "out", *options)
 
 
 def scores() -> list[str]:
@@ -588,4 +618,4 @@ def test_every_option_of_the_table_is_one() -> None:
     """The table above names options as they are, but for the one that is wrong."""
     known = {name for parameter in command.commands["run"].params for name in parameter.opts}
     named: set[str] = {option for _, options, *_ in TABLE for option in options}
-    assert named - known == {"--wokers"}
+    assert named - known == {"--wokers", "more.csv"}

@@ -23,7 +23,10 @@ from tests.runtime.commands import Outcome, scoreline
 
 README = Path(__file__).parents[2] / "README.md"
 OPTIONS = {
-    name for parameter in command.commands["run"].params for name in (*parameter.opts, *parameter.secondary_opts)
+    name
+    for parameter in command.commands["run"].params
+    for name in (*parameter.opts, *parameter.secondary_opts)
+    if name[0] == "-"
 }
 BASE = ["predictions.csv", "_predictions.receipt.json"]
 
@@ -456,6 +459,21 @@ def test_run_with_a_higher_limit_scores_nothing_twice(heart_model: Path, spoiled
     assert invocation["attempts"] == 0
     assert invocation["resumed"] > 0
     assert os.listdir("out") == [name for name in os.listdir("out") if not name.startswith(".")]
+
+
+def test_file_whose_name_is_no_text(heart_model: Path, patients: Path) -> None:
+    """It is scored as any other; its name stands in every output as the file system can have it."""
+    folder = Path("odd")
+    folder.mkdir()
+    shutil.copy(patients / "a.csv", os.path.join(os.fsencode(folder), b"caf\xe9.csv"))
+    outcome = run_process("run", "--model", heart_model, "--input", folder, "--output", "out", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    assert [os.fsencode(file["file"]) for file in json.loads(outcome.stdout)["files"]] == [b"caf\xe9.csv"]
+    assert json.loads(outcome.stdout) == receipt(Path("out"))
+    assert len(Path("out/predictions.csv").read_bytes().splitlines()) == 31
+    limited = run_process("run", "--model", heart_model, "--input", folder, "--limit", 2)
+    assert limited.returncode == 0, limited.stderr
+    assert limited.stdout.splitlines() == Path("out/predictions.csv").read_text("utf-8").splitlines()[:3]
 
 
 # A whole process
