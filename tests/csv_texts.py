@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scoring.reference import Column
 
-__all__ = ["chunked", "csv_files", "delimited", "examples", "plain_csv_files"]
+__all__ = ["chunked", "csv_files", "delimited", "examples", "field_texts", "plain_csv_files"]
 
 _T = TypeVar("_T")
 _Files = st.SearchStrategy[list[tuple[str, bytes]]]
@@ -150,6 +150,14 @@ def csv_files(
         contents = _content(names, tuple(columns), delimiter, max_rows, False)
     rare = st.sampled_from([b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf", b'"', delimited(names, delimiter).encode()])
     return _files(_mostly(contents, rare, 9), max_files, min_files)
+
+
+def field_texts(kind: str) -> st.SearchStrategy[str]:
+    """Texts of one field, without the quotes around it: values of a type, of others, and whatever comes close."""
+    others = [text for pool in _ODD.values() for text in pool]
+    known = [*_plain_pool(kind, missing=True), *_ODD[kind] * 3, *_MISSING, *others]
+    dressed = st.builds("{}{}{}".format, st.sampled_from(_SPACES), st.sampled_from(known), st.sampled_from(_SPACES))
+    return _mostly(dressed, st.text(alphabet="0123456789+-.eE:TZ \tinfaNx_", max_size=12), 2)
 
 
 def _files(contents: st.SearchStrategy[bytes], max_files: int, min_files: int = 0) -> _Files:
