@@ -59,7 +59,7 @@ def test_option_that_cannot_be_is_refused(changes: dict[str, Any], sentence: str
 
 def test_command_has_the_options_of_python() -> None:
     """Whatever the command takes, `runtime.run` takes by the same name."""
-    names = {parameter.name for parameter in scoreline.commands["run"].params} - {"as_json", "quiet", "help"}
+    names = {parameter.name for parameter in scoreline.commands["run"].params} - {"as_json", "quiet", "help", "more"}
     assert names <= set(Options.__dataclass_fields__)
 
 
