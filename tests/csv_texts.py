@@ -4,18 +4,26 @@ A file is drawn as a list of lines from pools of known trouble, mixed with a lit
 most files still fit and a failing example shrinks to a few short lines.
 """
 
+import gzip
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
+import zstandard
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from scoring.reference import Column
 
-__all__ = ["chunked", "csv_files", "delimited", "examples", "field_texts", "plain_csv_files"]
+__all__ = [
+    "PACKED", "chunked", "csv_files", "delimited", "examples", "field_texts", "plain_csv_files", "write_files",
+]  # fmt: skip
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+"""How bytes are packed under each extension."""
 
 _T = TypeVar("_T")
 _Files = st.SearchStrategy[list[tuple[str, bytes]]]
@@ -92,6 +100,14 @@ def chunked(data: bytes) -> st.SearchStrategy[list[bytes]]:
     """Cut bytes into chunks, none of them empty."""
     places = st.sets(st.integers(1, max(1, len(data) - 1)), max_size=8)
     return places.map(lambda some: [data[a:b] for a, b in pairwise([0, *sorted(some), len(data)]) if a < b])
+
+
+def write_files(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    """Write files below a folder."""
+    for name, data in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def delimited(fields: Sequence[str], delimiter: str = ",") -> str:

@@ -1,6 +1,5 @@
 """Any CSV text, read in every way, on any grid: what a worker stages is what the reference says."""
 
-import gzip
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +24,7 @@ from scoring.rows import Dialect
 from scoring.scan import Begin, ScanEnd
 from scoring.scanner import Scan
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
-from tests.csv_texts import csv_files, examples, plain_csv_files
+from tests.csv_texts import PACKED, csv_files, examples, plain_csv_files, write_files
 from tests.echo_model import echo
 
 SIGNATURES = [
@@ -42,7 +40,6 @@ SIGNATURES = [
     [Column(name="only", type="double")],
     [Column(name="only", type="string")],
 ]
-PACKED = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +115,6 @@ def _batches(files: Sequence[InputFile], scan: Scan, cells_per_batch: int) -> It
     plan.add(ScanEnd(rows=scan.rows))
     while batch := plan.next():
         yield batch
-
-
-def write_files(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
-    """Write files below a folder."""
-    for name, data in files:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
 
 
 READINGS = {

@@ -23,8 +23,7 @@ from scoring.rows import Dialect
 from scoring.rows import header_names as fast_header_names
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells, StagedCover
 from scoring.scanner import Scan, sample
-from tests.csv_texts import csv_files, examples
-from tests.test_any_csv import PACKED, write_files
+from tests.csv_texts import PACKED, csv_files, examples, write_files
 
 COLUMNS = [Column(name="n", type="long"), Column(name="s", type="string"), Column(name="t", type="datetime")]
 GRIDS = st.sampled_from([0, 1, 2, 3, 7, 16, 1000])
