@@ -355,21 +355,27 @@ def test_close_leaves_time_only_where_there_is_grace(hire: Hire, models: Path) -
 # A fork server
 
 
-def servers() -> list[psutil.Process]:
-    """Find the fork servers of this process."""
-    found = []
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            found += [child] if "runtime.forkserver" in child.cmdline() else []
-    return found
+def new_server(before: set[int]) -> psutil.Process:
+    """Wait for the fork server that this process started, as soon as it can be told from its parent."""
+    while True:
+        for child in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                if child.pid not in before and "runtime.forkserver" in child.cmdline():
+                    return child
+        time.sleep(0.001)
+
+
+def children() -> set[int]:
+    """Note the children of this process."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 def test_fork_server_that_is_killed_is_replaced(forking: Hire, models: Path) -> None:
     """Its workers die with it, which is no attempt at what they did: all of that comes back, and others do it."""
-    before = {server.pid for server in servers()}
+    before = children()
     hired = forking(models / "by_row", workers=3)
     hired.events(Ready, Ready, Ready)
-    (server,) = (server for server in servers() if server.pid not in before)
+    server = new_server(before)
     numbers = {hired.submit("hang") for _ in range(4)}
     server.kill()
     events = hired.events(*[Returned] * 4, *[Ready] * 3)
@@ -380,9 +386,9 @@ def test_fork_server_that_is_killed_is_replaced(forking: Hire, models: Path) -> 
 
 def test_fork_server_that_is_killed_while_workers_load_is_replaced(forking: Hire, models: Path) -> None:
     """All of them are hired anew."""
-    before = {server.pid for server in servers()}
+    before = children()
     hired = forking(models / "by_row", workers=3)
-    (server,) = (server for server in servers() if server.pid not in before)
+    server = new_server(before)
     server.kill()
     events = hired.events(Ready, Ready, Ready)
     assert [type(event) for event in events] == [Ready] * 3
