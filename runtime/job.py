@@ -224,11 +224,10 @@ class Job:
             raise
         except ScorelineError:
             dispatch.engine.close()
-            if not dispatch.progress.scored:
+            if not dispatch.progress.scored and not dispatch.staged:
                 # parts without a score would only stand in the way of other options
                 dispatch.output.discard()
             raise
-        dispatch.engine.close()
 
     def ready(self, event: Ready) -> None:
         """Note when the first worker was ready."""
