@@ -166,8 +166,9 @@ class Options:
             raise UsageError(
                 f"--output-file-name {self.output_file_name!r}: a file name without {' '.join(bad) or 'a name'}"
             )
-        if len(set(self.keep)) < len(self.keep):
-            raise UsageError("--keep names a column twice")
+        for option, names in (("--keep", self.keep), ("--input-columns", self.input_columns)):
+            if len(set(names)) < len(names):
+                raise UsageError(f"{option} names a column twice")
         if self.job_name and (os.sep in self.job_name or self.job_name in (".", "..")):
             raise UsageError(f"--job-name {self.job_name}: a name, not a path")
         if self.restart and self.if_exists == "append":

@@ -40,6 +40,7 @@ def options(**changes: Any) -> Options:
         ({"output_file_name": "a/b"}, "--output-file-name 'a/b': a file name without /"),
         ({"output_file_name": ".."}, "--output-file-name '..': a file name without"),
         ({"keep": "a,b,a"}, "--keep names a column twice"),
+        ({"input_columns": "a,b,a", "input_header": False}, "--input-columns names a column twice"),
         ({"job_name": "a/b"}, "--job-name a/b: a name, not a path"),
         ({"job_name": ".."}, "--job-name ..: a name, not a path"),
         ({"delimiter": ""}, "--delimiter '': give one ASCII character"),
