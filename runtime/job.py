@@ -128,6 +128,7 @@ class Job:
         self._report = Report()
         self._began = time.monotonic()
         self._signal = 0
+        self._signed = True
         # before anything runs a signal stops at once, afterwards where the loop looks
         self._signals_wait = False
         self._versions: dict[str, str] = {}
@@ -154,7 +155,9 @@ class Job:
         # workers and scanner start while this process goes on reading
         engine = self._engine(model, log)
         stack.callback(engine.close)
-        spec = options.input_spec(signature_names(read_mlmodel(model.path)))
+        mlmodel = read_mlmodel(model.path)
+        self._signed = bool(mlmodel.get("signature"))
+        spec = options.input_spec(signature_names(mlmodel))
         scanner = Scanner(spec, log)
         stack.callback(scanner.close)
         _refuse_output_in_input(output, spec)
@@ -223,11 +226,20 @@ class Job:
                 dispatch.engine.close(grace_s=grace_s)
             raise
         except ScorelineError:
+            self._hint_at_types(dispatch.progress)
             dispatch.engine.close()
             if not dispatch.progress.scored and not dispatch.staged:
                 # parts without a score would only stand in the way of other options
                 dispatch.output.discard()
             raise
+        self._hint_at_types(dispatch.progress)
+
+    def _hint_at_types(self, progress: Progress) -> None:
+        if progress.quarantined and not self._signed:
+            self._notice(
+                "the model has no signature: columns have the types of their first rows; "
+                "add one, or give --types column=type"
+            )
 
     def ready(self, event: Ready) -> None:
         """Note when the first worker was ready."""

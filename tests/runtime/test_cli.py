@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 
 from runtime.cli import scoreline as command
@@ -393,6 +394,43 @@ def test_types_may_be_given(heart_model: Path, patients: Path) -> None:
     assert "--types names weight, which the model does not read; it reads age, sex, " in unknown.stderr
 
 
+def test_model_without_a_signature(heart_model: Path, heart_rows: Callable[[int], Path]) -> None:
+    """Types are those of the first rows; where a later row does not fit, the option that helps is named."""
+    shutil.copytree(heart_model, "unsigned")
+    mlmodel = yaml.safe_load(Path("unsigned/MLmodel").read_text())
+    del mlmodel["signature"]
+    Path("unsigned/MLmodel").write_text(yaml.safe_dump(mlmodel))
+    text = heart_rows(12_000).read_text()
+    Path("in.csv").write_text(text + "50.5,1,2,130,250,0,0,150,0,1.2,2,0,normal\n")
+    given = ("run", "--model", "unsigned", "--input", "in.csv")
+    hint = (
+        "the model has no signature: columns have the types of their first rows; add one, or give --types column=type"
+    )
+    outcome = scoreline(*given, "--output", "out")
+    assert (outcome.code, "not scored: age: 1 value not a long" in outcome.stderr) == (0, True)
+    assert hint in outcome.stderr
+    stopped = scoreline(*given, "--max-quarantined", 0, "--output", "stopped")
+    assert (stopped.code, hint in stopped.stderr) == (1, True)
+    typed = scoreline(*given, "--types", "age=double", "--output", "typed")
+    assert (typed.code, hint in typed.stderr) == (0, False)
+    signed = scoreline("run", "--model", heart_model, "--input", "in.csv", "--output", "signed")
+    assert (signed.code, hint in signed.stderr) == (0, False)
+    lines = [Path(folder, "predictions.csv").read_text() for folder in ("out", "signed", "typed")]
+    assert lines[0] == lines[1]
+    assert lines[2].startswith(lines[0])
+
+
+@pytest.mark.parametrize("form", ["skops", "cloudpickle"])
+def test_model_may_be_saved_in_any_form(tmp_path: Path, heart_model: Path, patients: Path, form: Any) -> None:
+    """Scores are the same."""
+    from scoring.demo import save_heart_model
+
+    model = save_heart_model(tmp_path / "model", serialization=form)
+    for each, folder in ((model, "out"), (heart_model, "plain")):
+        assert scoreline("run", "--model", each, "--input", patients, "--output", folder).code == 0
+    assert Path("out/predictions.csv").read_bytes() == Path("plain/predictions.csv").read_bytes()
+
+
 # What cannot be scored
 
 
@@ -545,6 +583,19 @@ def test_terminal_shows_a_bar_and_a_last_line(heart_model: Path, heart_rows: Cal
     assert b"loading" in shown
     last = shown.decode().splitlines()[-1]
     assert "out/predictions.csv: 20,000 rows, 0 quarantined" in re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", last)
+
+
+def test_demo_shows_what_can_be_repeated() -> None:
+    """It makes data and a model, scores them, and prints every command; each of them can be given again."""
+    outcome = run_process("demo", "--folder", "play", "--files", 2, "--rows", 40)
+    assert outcome.returncode == 0, outcome.stderr
+    commands = [line[2:] for line in outcome.stdout.splitlines() if line.startswith("$ ")]
+    assert commands[1] == "scoreline run --model play/heart-model --input play/heart-data --output play/score"
+    lines = Path("play/score/predictions.csv").read_text().splitlines()
+    assert len(lines) == 81
+    assert "\n".join(lines[:6]) in outcome.stdout
+    again = scoreline(*commands[1].split()[1:])
+    assert (again.code, "already complete" in again.stderr) == (0, True)
 
 
 def test_python_takes_the_same_words(heart_model: Path, patients: Path) -> None:
