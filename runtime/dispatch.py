@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
-from runtime.errors import ModelLoadError, ScorelineError, UsageError
+from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import Progress
@@ -123,7 +123,11 @@ class Dispatch:
                 self._columns = self._columns or event.columns
                 self.observer.ready(event)
             case LoadFailed():
-                raise ModelLoadError(event.reason + (f"\n{event.detail}" if event.detail else ""))
+                if event.refused:
+                    raise ModelUseError(event.reason)
+                # of a death the last words are all that is known; a failure said why
+                died = "died" in event.reason and event.detail
+                raise ModelLoadError(event.reason + (f"\n{event.detail}" if died else ""))
             case Probed():
                 self._probed(event)
             case Scored():

@@ -16,12 +16,13 @@ Each class carries the exit code of the command (`exit_code`), which is an inter
 
 from __future__ import annotations
 
-from scoring.errors import InputError, ModelLoadError, PredictionError, ScorelineError
+from scoring.errors import InputError, ModelLoadError, ModelUseError, PredictionError, ScorelineError
 
 __all__ = [
     "InputError",
     "InterruptedJobError",
     "ModelLoadError",
+    "ModelUseError",
     "OutputBusyError",
     "OutputError",
     "PredictionError",
@@ -77,7 +78,7 @@ def exit_code(error: ScorelineError) -> int:
             return 128 + error.signal_number
         case OutputBusyError():
             return TRY_LATER
-        case InputError() | OutputError() | ResumeError() | UsageError():
+        case InputError() | ModelUseError() | OutputError() | ResumeError() | UsageError():
             return REFUSED
         case _:
             return FAILED

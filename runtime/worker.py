@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from runtime.engines import Event, Failed, LoadFailed, Probe, Probed, Ready, Score, Scored, Setup, Work
-from runtime.errors import ScorelineError
+from runtime.errors import ModelUseError, ScorelineError
 from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
 from scoring.cells import Cell, MiniBatch, SliceAccount, input_digest, name_digest
 
@@ -198,6 +198,12 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple((name, sys.modules[name].__version__) for name in names if name in sys.modules)
 
 
+def load_failed(number: int, error: ScorelineError) -> LoadFailed:
+    """Say why a worker did not load its model."""
+    refused = isinstance(error, ModelUseError)
+    return LoadFailed(worker=number, reason=str(error), detail=traceback.format_exc(), refused=refused)
+
+
 def serve(connection: Connection, number: int) -> None:
     """Be a worker at the end of a pipe: first comes the `Setup`, then work, until the pipe ends."""
     try:
@@ -206,7 +212,7 @@ def serve(connection: Connection, number: int) -> None:
         try:
             worker = Worker(setup)
         except ScorelineError as error:
-            connection.send(LoadFailed(worker=number, reason=str(error), detail=traceback.format_exc()))
+            connection.send(load_failed(number, error))
             return
         connection.send(worker.ready(number, time.perf_counter() - began))
         while True:

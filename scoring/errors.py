@@ -2,7 +2,8 @@
 
     ScorelineError
     ├── InputError          the input cannot be listed or read
-    ├── ModelLoadError      the model cannot be loaded, or not used in the way asked for
+    ├── ModelLoadError      the model cannot be loaded
+    │   └── ModelUseError   the model cannot be used in the way asked for
     └── PredictionError     what the model returned cannot be written
 
 `runtime.errors` continues the tree with what only the driver meets.
@@ -10,7 +11,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "ModelLoadError", "PredictionError", "ScorelineError"]
+__all__ = ["InputError", "ModelLoadError", "ModelUseError", "PredictionError", "ScorelineError"]
 
 
 class ScorelineError(Exception):
@@ -22,7 +23,11 @@ class InputError(ScorelineError):
 
 
 class ModelLoadError(ScorelineError):
-    """The model cannot be loaded, or cannot be used in the way asked for."""
+    """The model cannot be loaded."""
+
+
+class ModelUseError(ModelLoadError):
+    """The model cannot be used in the way asked for."""
 
 
 class PredictionError(ScorelineError):

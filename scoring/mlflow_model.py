@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from scoring.enforcement import Conforming
-from scoring.errors import InputError, ModelLoadError, PredictionError
+from scoring.errors import InputError, ModelLoadError, ModelUseError, PredictionError
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
 
 METHODS = (
@@ -65,7 +65,7 @@ class MlflowModel:
         given = dict(self._spec.types)
         unknown = sorted(set(given) - {column.name for column in wanted})
         if unknown:
-            raise ModelLoadError(
+            raise ModelUseError(
                 f"--types names {', '.join(unknown)}, which the model does not read; it reads "
                 + ", ".join(column.name for column in wanted)
             )
@@ -193,7 +193,7 @@ class MlflowModel:
         for name, text in self._spec.params:
             if name not in known:
                 offered = f"it takes {', '.join(known)}" if known else "its signature has none"
-                raise ModelLoadError(f"--param {name}: the model takes no such parameter; {offered}")
+                raise ModelUseError(f"--param {name}: the model takes no such parameter; {offered}")
             params[name] = _param(known[name], text)
         return params
 
@@ -205,11 +205,11 @@ class MlflowModel:
         method = getattr(inner, name, None)
         if not callable(method):
             offered = [known for known in METHODS if known == "predict" or callable(getattr(inner, known, None))]
-            raise ModelLoadError(
+            raise ModelUseError(
                 f"--method {name}: {type(inner).__name__} has no such method; it has {', '.join(offered)}"
             )
         if self._params is not None:
-            raise ModelLoadError(f"--param goes with --method predict only, not with {name}")
+            raise ModelUseError(f"--param goes with --method predict only, not with {name}")
         if name.startswith("predict"):
             self.classes = tuple(str(value) for value in getattr(inner, "classes_", ()))
         return method  # type: ignore[no-any-return]
@@ -230,11 +230,11 @@ def _param(param: Any, text: str) -> Any:
         try:
             value = {"True": True, "False": False}[text] if text in ("True", "False") else json.loads(text)
         except ValueError:
-            raise ModelLoadError(f"--param {param.name}={text}: not a {kind}, written as JSON") from None
+            raise ModelUseError(f"--param {param.name}={text}: not a {kind}, written as JSON") from None
     try:
         param.validate_param_spec(value, param)
     except MlflowException as error:
-        raise ModelLoadError(f"--param {param.name}={text}: {str(error).rpartition('error: ')[2]}") from None
+        raise ModelUseError(f"--param {param.name}={text}: {str(error).rpartition('error: ')[2]}") from None
     return value
 
 

@@ -85,11 +85,19 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFailed:
-    """A worker could not load the model, or died while it did."""
+    """A worker could not load the model, or died while it did.
+
+    Attributes:
+        worker: which one.
+        reason: one sentence.
+        detail: the traceback, or the end of what the process printed.
+        refused: whether the options ask for what the model cannot do.
+    """
 
     worker: int
     reason: str
     detail: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

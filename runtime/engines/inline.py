@@ -10,9 +10,9 @@ import time
 from collections import deque
 from multiprocessing.connection import Connection, wait
 
-from runtime.engines import Event, LoadFailed, Setup, Work
+from runtime.engines import Event, Setup, Work
 from runtime.errors import ScorelineError
-from runtime.worker import Worker
+from runtime.worker import Worker, load_failed
 
 __all__ = ["InlineEngine"]
 
@@ -35,7 +35,7 @@ class InlineEngine:
         try:
             self._worker = Worker(setup)
         except ScorelineError as error:
-            self._events.append(LoadFailed(worker=0, reason=str(error)))
+            self._events.append(load_failed(0, error))
         else:
             self._events.append(self._worker.ready(0, time.perf_counter() - began))
 

@@ -171,12 +171,12 @@ TABLE: list[tuple[str, dict[str, str | None], int, str]] = [
     ("timeout", {"--timeout": "0"}, 2, r"--timeout must be more than 0 seconds, not 0"),
     ("twice", {"--keep": "age,age"}, 2, r"--keep names a column twice"),
     # what only the model knows
-    ("method", {"--method": "guess"}, 1, r"--method guess: Pipeline has no such method; it has predict, predict_proba"),
-    ("parameter", {"--param": "a=1"}, 1, r"--param a: the model takes no such parameter; its signature has none"),
+    ("method", {"--method": "guess"}, 2, r"--method guess: Pipeline has no such method; it has predict, predict_proba"),
+    ("parameter", {"--param": "a=1"}, 2, r"--param a: the model takes no such parameter; its signature has none"),
     (
         "type",
         {"--types": "weight=long"},
-        1,
+        2,
         r"--types names weight, which the model does not read; it reads age, sex, ",
     ),
 ]
@@ -482,7 +482,7 @@ def test_changed_input_is_scored_again_where_it_changed() -> None:
 
 def test_job_that_failed_before_it_staged_leaves_the_output_free() -> None:
     """Options that the model refuses are no job: others may use the output."""
-    assert given("--types", "weight=long").code == 1
+    assert given("--types", "weight=long").code == 2
     assert given().code == 0
 
 

@@ -361,10 +361,10 @@ def test_parameters_reach_the_model(models: Path) -> None:
     assert outcome.code == 0, outcome.stderr
     assert rows(Path("out/predictions.csv"))[1][1:3] == ["3.0", "7 days"]
     unknown = scoreline(*given, "--param", "speed=2", "--output", "unknown")
-    assert unknown.code == 1
+    assert unknown.code == 2
     assert "--param speed: the model takes no such parameter; it takes factor, name, times" in unknown.stderr
     wrong = scoreline(*given, "--param", "factor=fast", "--output", "unknown")
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "--param factor=fast: not a double" in wrong.stderr
 
 
@@ -390,7 +390,7 @@ def test_types_may_be_given(heart_model: Path, patients: Path) -> None:
     loose = scoreline(*given, "--types", "age=double", "--method", "predict_proba", "--output", "loose")
     assert (loose.code, len(rows(Path("loose/predictions.csv")))) == (0, 31)
     unknown = scoreline(*given, "--types", "weight=double", "--output", "unknown")
-    assert unknown.code == 1
+    assert unknown.code == 2
     assert "--types names weight, which the model does not read; it reads age, sex, " in unknown.stderr
 
 
