@@ -273,6 +273,21 @@ def _field_names(run: _Run) -> list[str]:
     return [*first.columns, TRAILING] if first.width > len(first.columns) else [*first.columns]
 
 
+_MARKED: set[tuple[str, ...]] = set()
+"""Columns of the files in which this process met something that is no number; it only saves time."""
+
+
+def _with_markers_missing(table: pa.Table) -> pa.Table:
+    """Null the markers of missing values in columns of text."""
+    for index, column in enumerate(table.schema):
+        if column.type == pa.string():
+            marked = pc.is_in(table.column(index), value_set=pa.array(MISSING))
+            if pc.any(marked).as_py():
+                text = pc.if_else(marked, pa.scalar(None, pa.string()), table.column(index))
+                table = table.set_column(index, column, text)
+    return table
+
+
 _COLUMN_IN_ERROR = re.compile(r"In CSV column #(\d+)")
 
 
@@ -288,9 +303,9 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
         ragged.append((row.number - 1, row.actual_columns))
         return "skip"
 
-    def read(types: dict[str, pa.DataType], *, missing: bool = True) -> pa.Table:
+    def read(types: dict[str, pa.DataType], markers: Sequence[str]) -> pa.Table:
         ragged.clear()
-        markers = list(MISSING) if missing else []
+        missing = bool(markers)
         return pacsv.read_csv(
             pa.BufferReader(body),
             read_options=pacsv.ReadOptions(
@@ -303,7 +318,7 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
                 check_utf8=False,
                 column_types=types,
                 include_columns=list(types),
-                null_values=markers,
+                null_values=list(markers),
                 true_values=list(TRUE),
                 false_values=list(FALSE),
                 strings_can_be_null=missing,
@@ -312,13 +327,19 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
         )
 
     raw = [*plan.keep, *names[len(run.slices[0].columns) :]]
-    keep = read(dict.fromkeys(raw, pa.string()), missing=False) if raw else None
+    keep = read(dict.fromkeys(raw, pa.string()), ()) if raw else None
     table: pa.Table | None = None
+    # looking for twenty markers in each field takes a fifth of the reading, and few files have another than blank
+    markers = MISSING if tuple(names) in _MARKED else ("",)
     while table is None:
         types = {column.name: pa.string() if column.name in as_text else ARROW_TYPES[column.type] for column in wanted}
         try:
-            table = read(types or {names[0]: pa.string()})
+            table = read(types or {names[0]: pa.string()}, markers)
         except pa.ArrowInvalid as error:
+            if markers is not MISSING:
+                markers = MISSING
+                _MARKED.add(tuple(names))
+                continue
             match = _COLUMN_IN_ERROR.search(str(error))
             name = names[int(match[1])] if match and int(match[1]) < len(names) else None
             if name is None or name in as_text:
@@ -326,6 +347,8 @@ def _read_by_arrow(body: bytes, run: _Run, plan: ReadPlan) -> _Outcome | None:
             as_text.add(name)
     if table.num_rows + len(ragged) != run.rows:
         return None
+    if markers is not MISSING:
+        table = _with_markers_missing(table)
     misfits: Misfits = {row: [(None, None, _ragged_reason(fields, run))] for row, fields in ragged}
     positions = np.arange(run.rows)
     if ragged:
