@@ -144,10 +144,11 @@ class Dispatch:
                 self.progress.returned(event)
 
     def _scored(self, event: Scored) -> None:
+        named = bool(self.progress.columns)
         batch = self.progress.scored_batch(event)
         self.plan.learn(len(batch.cells), event.seconds)
         self.predict_s += event.predict_s
-        if self.progress.columns and not self.output.header():
+        if self.progress.columns and not named:
             self.output.record_header(self.progress.columns)
         self.output.remove_spooled(part.url for part in batch.slices)
         self.progress.check_limit(self.plan.rows if self.plan.complete else None)

@@ -176,7 +176,8 @@ class Job:
         if complete is not None:
             return complete
         record = self._resumed(output, asked)
-        staged = output.staged(record.fingerprint_bytes)
+        # killed before the columns were named: what is staged cannot be published without them
+        staged = output.staged(record.fingerprint_bytes) if output.header() else []
         grid = scanner.begin(self._begin(output, record.cell_rows, staged))
         if record.cell_rows != grid.cell_rows or output.job() is None:
             record = replace(record, cell_rows=grid.cell_rows)

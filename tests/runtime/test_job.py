@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtime import run
-from runtime.errors import OutputError
+from runtime.errors import OutputError, ThresholdError
 from runtime.plan import PATIENCE_LEAST_S, Plan
 
 Repeat = Callable[..., dict[str, Any]]
@@ -75,3 +75,15 @@ def test_mini_batches_hang_when_they_take_much_longer_than_others() -> None:
     for _ in range(1_001):
         plan.learn(1, 0.1)
     assert plan.patience_s(1) == PATIENCE_LEAST_S
+
+
+def test_parts_without_named_columns_are_scored_again(repeat: Repeat, data: Path, tmp_path: Path) -> None:
+    """A driver killed before it named the columns leaves nothing that could be published without them."""
+    file = data / "2.csv"
+    file.write_text(file.read_text() + "1,2,3\n" * 20)
+    with pytest.raises(ThresholdError):
+        repeat()
+    (tmp_path / "out" / ".predictions.csv.staging" / "header").unlink()
+    receipt = repeat(max_quarantined="50%")
+    assert receipt["invocation"]["resumed"] == 0
+    assert Path(receipt["output"]["url"]).read_text().startswith("row,prediction,file\n0,")
