@@ -10,7 +10,7 @@ from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
 from scoring.cells import MiniBatch, SliceAccount
 
-__all__ = ["FileCount", "Progress", "QuarantineLimit", "cause_text"]
+__all__ = ["FileCount", "Progress", "QuarantineLimit", "cause_text", "other_columns"]
 
 MAX_ATTEMPTS = 2
 DEFAULT_PERCENT = 1.0
@@ -139,10 +139,7 @@ class Progress:
         """Hold the model to the columns it returned first."""
         self.columns = self.columns or columns
         if columns != self.columns:
-            self.error = PredictionError(
-                f"the model returned other columns than before: {', '.join(columns)} instead of "
-                f"{', '.join(self.columns)}; one output cannot hold both"
-            )
+            self.error = PredictionError(other_columns(self.columns, columns))
 
     def staged(
         self,
@@ -209,6 +206,14 @@ class Progress:
         if not self.causes:
             return "no cause known"
         return cause_text(*self.causes.most_common(1)[0])
+
+
+def other_columns(known: tuple[str, ...], found: tuple[str, ...]) -> str:
+    """Say that the model changed its mind about its columns."""
+    return (
+        f"the model returned other columns than before: {', '.join(found)} instead of {', '.join(known)}; "
+        "one output cannot hold both"
+    )
 
 
 def cause_text(cause: str, count: int) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.engines import Event, Failed, LoadFailed, Probe, Probed, Ready, Score, Scored, Setup, Work
 from runtime.errors import ModelUseError, ScorelineError
 from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
+from runtime.progress import other_columns
 from scoring.cells import Cell, MiniBatch, SliceAccount, input_digest, name_digest
 
 if TYPE_CHECKING:
@@ -179,14 +180,6 @@ class _CellScore:
             columns = prediction_columns(predictions, read.table.num_rows, classes=scorer.classes)
             self.names = tuple(columns)
             self.lines = score_lines(read, columns, scorer.kind)
-
-
-def other_columns(known: tuple[str, ...], found: tuple[str, ...]) -> str:
-    """Say that the model changed its mind about its columns."""
-    return (
-        f"the model returned other columns than before: {', '.join(found)} instead of {', '.join(known)}; "
-        "one output cannot hold both"
-    )
 
 
 def _staging_trouble(error: OSError) -> str:
