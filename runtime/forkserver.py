@@ -56,6 +56,8 @@ def worker_environment(threads: int) -> dict[str, str]:
     # time of a light model (one file of 4 million rows, 2 workers), against some 40 MB a worker
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         environment.setdefault(name, str(256 * 2**20))
+    # a pool of Arrow's own gives pages back that the next cell faults in again, and lets NumPy have none of them
+    environment.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # the one thread that importing Arrow starts, and a fork server must not have
     environment.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

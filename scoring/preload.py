@@ -18,6 +18,9 @@ def preload(model_path: str) -> None:
     """
     names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.readers", "scoring.columns", "pandas"]
     names += _modules_of(model_path)
+    if _has_skops(model_path):
+        # it looks for each of 800 functions in each module that was imported before it: first of all, that is 0.2 s less
+        names.insert(0, "skops.io")
     for name in names:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -39,9 +42,14 @@ def _modules_of(model_path: str) -> list[str]:
         for file in files:
             if file.endswith((".pkl", ".skops", ".json", ".joblib")):
                 found |= _names_in(os.path.join(folder, file), package)
-    if any(file.endswith(".skops") for file in os.listdir(model_path)):
-        found.add("skops.io")
     return [loader, *sorted(found)]
+
+
+def _has_skops(model_path: str) -> bool:
+    try:
+        return any(file.endswith(".skops") for file in os.listdir(model_path))
+    except OSError:
+        return False
 
 
 def _names_in(path: str, package: str) -> set[str]:
