@@ -3,6 +3,8 @@
     ScorelineError
     ├── InputError, ModelLoadError, PredictionError    (scoring.errors)
     ├── UsageError             options that contradict each other or cannot be
+    │   ├── UriError           a URI that cannot be read, or names what is not served here
+    │   └── DeploymentError    all that is wrong with a deployment file
     ├── OutputError            the output exists already or cannot be written
     │   └── OutputBusyError    not now: another driver holds it, the disk is full
     ├── ResumeError            parts are staged of a job with another model or other settings
@@ -16,9 +18,12 @@ Each class carries the exit code of the command (`exit_code`), which is an inter
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scoring.errors import InputError, ModelLoadError, ModelUseError, PredictionError, ScorelineError
 
 __all__ = [
+    "DeploymentError",
     "InputError",
     "InterruptedJobError",
     "ModelLoadError",
@@ -29,6 +34,7 @@ __all__ = [
     "ResumeError",
     "ScorelineError",
     "ThresholdError",
+    "UriError",
     "UsageError",
     "WorkerError",
     "exit_code",
@@ -41,6 +47,22 @@ TRY_LATER = 75
 
 class UsageError(ScorelineError):
     """Options contradict each other, or cannot be."""
+
+
+class UriError(UsageError):
+    """A URI cannot be read, or names what is not served here."""
+
+
+class DeploymentError(UsageError):
+    """A deployment file is wrong.
+
+    Attributes:
+        problems: all that is wrong with it, a sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class OutputError(ScorelineError):

@@ -35,7 +35,8 @@ class MlflowModel:
         import mlflow.pyfunc
 
         try:
-            self._model = mlflow.pyfunc.load_model(spec.model_path)
+            # its warnings are of versions that differ, which the driver tells once; they take most of the time to load
+            self._model = mlflow.pyfunc.load_model(spec.model_path, suppress_warnings=True)
         except ModuleNotFoundError as error:
             raise ModelLoadError(_missing_module(spec.model_path, error)) from None
         except Exception as error:

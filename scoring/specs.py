@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scoring.rows import Dialect
 
@@ -41,6 +41,41 @@ class ScorerSpec:
     method: str = "predict"
     params: tuple[tuple[str, str], ...] = ()
     types: tuple[tuple[str, str], ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptSpec:
+    """A scoring script, and how it is used (contract section 2).
+
+    Attributes:
+        code: absolute folder of the code, which comes first on ``sys.path``.
+        scoring_script: the script, relative to it.
+        model_dir: ``AZUREML_MODEL_DIR``, staged already; empty leaves the variable unset.
+        output_path: ``AZUREML_BI_OUTPUT_PATH``, which exists.
+        environment: the deployment's environment variables; their values are shown nowhere.
+        arguments: what follows the script's path in ``sys.argv``.
+        logging_level: warning, info or debug.
+        output_action: append_row or summary_only.
+        output_format: azureml (fields parted by a space, no header), csv or jsonl.
+        work: folder in which each worker makes its working directory.
+        logs: folder of the job's logs; empty for none.
+        tracking: ``MLFLOW_TRACKING_URI`` where none is set.
+        threads: native threads of one worker.
+    """
+
+    code: str
+    scoring_script: str
+    model_dir: str = ""
+    output_path: str = ""
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    arguments: tuple[str, ...] = ()
+    logging_level: str = "info"
+    output_action: str = "append_row"
+    output_format: str = "azureml"
+    work: str = ""
+    logs: str = ""
+    tracking: str = ""
     threads: int = 1
 
 
