@@ -7,9 +7,11 @@ plain data: it crosses process boundaries as it is.
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import FileIO
 
 MAX_CELL_ROWS = 131_072
 MIN_CELL_ROWS = 1_024
@@ -17,6 +19,9 @@ CELL_BYTES = 8 * 2**20
 """A cell's rows are chosen to hold about this many bytes of input at the most (design.md section 6)."""
 CELLS_PER_INPUT = 16
 """An input is cut into at least this many cells, as far as `MIN_CELL_ROWS` allows."""
+DIGEST_BYTES = 2**20
+TABLES = frozenset({"csv", "parquet"})
+"""Formats of files that hold rows; one of any other is a row by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +33,16 @@ class InputFile:
         url: where it is read from.
         size_bytes: its size as stored.
         version: what changes when its content does: an etag, or the modification time in nanoseconds on disk.
+        format: how it is read: csv, parquet or image; file: not at all, but by a scoring script; unknown: by nothing.
+        problem: why it cannot be read; such a file fails alone.
     """
 
     name: str
     url: str
     size_bytes: int
     version: str
+    format: str = "csv"
+    problem: str = ""
 
     @property
     def identity(self) -> str:
@@ -46,12 +55,14 @@ class Slice:
     """Consecutive whole records of one file.
 
     The slices of a file cover it from byte 0 to its end without a gap: the header belongs to the first, blank lines to
-    the slice they stand in.
+    the slice they stand in. Those of a Parquet file are whole row groups; an image, or a file for a scoring script, is
+    one slice of one row.
 
     Attributes:
         file: index of the file in the listing.
         name: path of the file below the input root.
         url: where the bytes are: the file, or a spool file that holds this slice decoded.
+        format: csv, parquet, image, or file: the scoring script reads it.
         offset: where in `url` the slice begins.
         start: first byte covered, in the decoded stream of the file.
         stop: first byte behind it.
@@ -83,6 +94,7 @@ class Slice:
     plain: bool = True
     odd_numbers: bool = False
     problem: str = ""
+    format: str = "csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +146,8 @@ class MiniBatch:
     def describe(self) -> str:
         """Name it for a person: files and rows."""
         first, last = self.slices[0], self.slices[-1]
+        if first.format not in TABLES and first.file == last.file:
+            return first.name
         if first.file == last.file:
             return f"{first.name} rows {first.first_row:,} to {last.first_row + last.rows - 1:,}"
         return f"{first.name} to {last.name} ({self.rows:,} rows)"
@@ -193,6 +207,37 @@ def ends_group(name: str, rows: int, cell_rows: int) -> bool:
 def slice_digest(data: bytes | bytearray | memoryview) -> bytes:
     """Digest the bytes a slice covers (8 bytes)."""
     return hashlib.sha256(data).digest()[:8]
+
+
+def file_digest(url: str, start: int, stop: int) -> bytes:
+    """Digest a range of a file as `slice_digest` does its bytes, without ever holding all of them."""
+    whole = hashlib.sha256()
+    with open(url, "rb", buffering=0) as source:
+        _take_in(whole, source, start, stop)
+    return whole.digest()[:8]
+
+
+def covered_digest(part: Slice) -> bytes:
+    """Digest what a slice covers, where it lies (8 bytes).
+
+    The footer of a Parquet file says how the bytes of every row group are read, so that it counts with each.
+    """
+    whole = hashlib.sha256()
+    with open(part.url, "rb", buffering=0) as source:
+        _take_in(whole, source, part.offset, part.offset + part.stop - part.start)
+        if part.format == "parquet":
+            size_bytes = source.seek(0, os.SEEK_END)
+            source.seek(max(0, size_bytes - 8))
+            footer_bytes = int.from_bytes(source.read(4), "little")
+            _take_in(whole, source, max(0, size_bytes - 8 - footer_bytes), size_bytes)
+    return whole.digest()[:8]
+
+
+def _take_in(whole: hashlib._Hash, source: FileIO, start: int, stop: int) -> None:
+    source.seek(start)
+    while start < stop and (data := source.read(min(DIGEST_BYTES, stop - start))):
+        whole.update(data)
+        start += len(data)
 
 
 def input_digest(slices: Iterable[tuple[str, int, int, bytes]]) -> bytes:

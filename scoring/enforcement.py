@@ -36,10 +36,12 @@ class Conforming:
         """Predict for the rows of a frame."""
         if self._direct is not None and self._same_types(frame):
             return self._direct(frame)
-        return self._watch(frame) if self._watched else self._predict(frame)
+        # tensors, which are no frames, always go through MLflow
+        return self._watch(frame) if self._watched and hasattr(frame, "dtypes") else self._predict(frame)
 
     def _same_types(self, frame: Any) -> bool:
-        return bool(frame.dtypes.equals(self._types))
+        types = getattr(frame, "dtypes", None)
+        return types is not None and bool(types.equals(self._types))
 
     def _watch(self, frame: Any) -> Any:
         """Predict by MLflow, and see what it passes on."""

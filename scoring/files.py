@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from scoring.cells import InputFile
@@ -19,6 +19,9 @@ from scoring.errors import InputError
 from scoring.rows import Dialect
 
 CSV_EXTENSIONS = (".csv", ".csv.gz", ".csv.zst")
+PARQUET_EXTENSIONS = (".parquet", ".pqt")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tiff", ".bmp", ".gif")
+KNOWN_EXTENSIONS = (*CSV_EXTENSIONS, *PARQUET_EXTENSIONS, *IMAGE_EXTENSIONS)
 COMPRESSED_EXTENSIONS = (".gz", ".zst")
 HEAD_BYTES = 64 * 2**10
 COMPRESSED_READ_BYTES = 512 * 2**10
@@ -35,6 +38,9 @@ class InputSpec:
         recursive: whether to look into sub-folders.
         input_format: ``csv`` reads every file as CSV; empty goes by the extension.
         dialect: how the CSV files are written.
+        kind: rows: what can be scored row by row or image by image; files: every file there is, whatever its name, for
+            a scoring script (contract 5.1).
+        unknown: what becomes of a file that nothing can read: refuse: nothing is scored; fail: it fails alone.
     """
 
     url: str
@@ -43,6 +49,8 @@ class InputSpec:
     recursive: bool = False
     input_format: str = ""
     dialect: Dialect = Dialect()
+    kind: Literal["rows", "files"] = "rows"
+    unknown: Literal["refuse", "fail"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +79,7 @@ def local_path(url: str) -> str:
 
 
 def list_inputs(spec: InputSpec) -> Listing:
-    """List the input once, sorted by the bytes of the paths below its root.
+    """List the input once, sorted by the bytes of the paths below its root; for a script folder by folder.
 
     Raises:
         InputError: nothing is there, nothing of it can be scored, or a file has an extension no reader knows.
@@ -88,16 +96,16 @@ def list_inputs(spec: InputSpec) -> Listing:
     elif os.path.isdir(path):
         if spec.input_type == "uri_file":
             raise InputError(f"{spec.url} is a folder, but --input-type says uri_file; use uri_folder")
-        root, names = path, list(_below(path, ""))
+        root, names = path, list(_below(path, "", hidden=spec.kind == "files"))
     else:
         if spec.input_type == "uri_folder":
             raise InputError(f"{spec.url} is a file, but --input-type says uri_folder; use uri_file")
         _refuse_unknown(spec, [os.path.basename(path)], "read it as CSV with --input-format csv")
-        return Listing(files=(_stat(os.path.dirname(path), os.path.basename(path)),))
+        return Listing(files=(_stat(spec, os.path.dirname(path), os.path.basename(path)),))
     return _select(spec, root, names)
 
 
-def _below(root: str, prefix: str) -> Iterator[str]:
+def _below(root: str, prefix: str, *, hidden: bool) -> Iterator[str]:
     try:
         entries = list(os.scandir(os.path.join(root, prefix)))
     except OSError as error:
@@ -105,11 +113,11 @@ def _below(root: str, prefix: str) -> Iterator[str]:
     for entry in entries:
         name = prefix + entry.name
         if _is_folder(entry):
-            # nothing hidden is read, so nothing below it is looked at
-            if entry.name.startswith(("_", ".")):
+            # where nothing hidden is read, nothing below it is looked at
+            if entry.name.startswith(("_", ".")) and not hidden:
                 yield name
             else:
-                yield from _below(root, name + "/")
+                yield from _below(root, name + "/", hidden=hidden)
         else:
             yield name
 
@@ -134,7 +142,7 @@ def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
     skipped = {"hidden": 0, "nested": 0, "not included": 0}
     kept = []
     for name in names:
-        if any(part.startswith(("_", ".")) for part in name.split("/")):
+        if spec.kind == "rows" and any(part.startswith(("_", ".")) for part in name.split("/")):
             skipped["hidden"] += 1
         elif "/" in name and not spec.recursive and not glob.has_magic(spec.url):
             skipped["nested"] += 1
@@ -148,18 +156,41 @@ def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
         hint = "; --recursive looks into sub-folders" if skipped["nested"] else ""
         raise InputError(f"{spec.url}: no input files" + (f" ({left_out} left out{hint})" if left_out else ""))
     _refuse_unknown(spec, kept, "choose files with --include '*.csv', or read all as CSV with --input-format csv")
-    kept.sort(key=lambda name: name.encode("utf-8", "surrogateescape"))
-    return Listing(files=tuple(_stat(root, name) for name in kept), skipped=counts)
+    kept.sort(key=_by_folder if spec.kind == "files" else _by_path)
+    return Listing(files=tuple(_stat(spec, root, name) for name in kept), skipped=counts)
+
+
+def _by_path(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _by_folder(name: str) -> tuple[bytes, bytes]:
+    """Keep the files of a folder together, which paths do not: ``a-b/c`` stands between ``a`` and ``a/b``."""
+    folder, _, base = name.rpartition("/")
+    return _by_path(folder), _by_path(base)
+
+
+def _format(spec: InputSpec, name: str) -> str:
+    if spec.kind == "files":
+        return "file"
+    lower = name.lower()
+    if spec.input_format == "csv" or lower.endswith(CSV_EXTENSIONS):
+        return "csv"
+    if lower.endswith(PARQUET_EXTENSIONS):
+        return "parquet"
+    return "image" if lower.endswith(IMAGE_EXTENSIONS) else "unknown"
 
 
 def _refuse_unknown(spec: InputSpec, names: list[str], advice: str) -> None:
-    unknown = [name for name in names if not name.lower().endswith(CSV_EXTENSIONS)]
-    if unknown and not spec.input_format:
+    if spec.unknown == "fail":
+        return
+    unknown = [name for name in names if _format(spec, name) == "unknown"]
+    if unknown:
         shown = ", ".join(sorted(unknown)[:5]) + (f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else "")
-        raise InputError(f"{spec.url}: no reader for {shown} (known: {' '.join(CSV_EXTENSIONS)}); {advice}")
+        raise InputError(f"{spec.url}: no reader for {shown} (known: {' '.join(KNOWN_EXTENSIONS)}); {advice}")
 
 
-def _stat(root: str, name: str) -> InputFile:
+def _stat(spec: InputSpec, root: str, name: str) -> InputFile:
     path = os.path.join(root, name)
     try:
         status = os.stat(path)
@@ -169,34 +200,64 @@ def _stat(root: str, name: str) -> InputFile:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: it is no regular file; copy it to one first")
-    return InputFile(name=name, url=path, size_bytes=status.st_size, version=str(status.st_mtime_ns))
+    known = _format(spec, name)
+    return InputFile(
+        name=name,
+        url=path,
+        size_bytes=status.st_size,
+        version=str(status.st_mtime_ns),
+        format=known,
+        problem=_unsupported(name) if known == "unknown" else "",
+    )
+
+
+def _unsupported(name: str) -> str:
+    """Say that nothing reads such a file, in the words of Azure ML (contract 4.2)."""
+    extension = os.path.splitext(name)[1].removeprefix(".")
+    return f"Error processing input file: '{name}'. File type '{extension}' is not supported"
 
 
 def is_compressed(name: str) -> bool:
-    """Tell whether a file is decompressed while it is read."""
+    """Tell whether a CSV file is decompressed while it is read."""
     return name.lower().endswith(COMPRESSED_EXTENSIONS)
 
 
 def check_readable(file: InputFile, dialect: Dialect) -> None:
-    """Refuse a file that cannot be opened, or whose first bytes are no text.
+    """Refuse a file that cannot be opened, or a CSV file whose first bytes are no text.
 
     Raises:
         InputError: it names the file and the reason.
     """
+    trouble = unreadable(file, dialect)
+    if trouble:
+        raise InputError(f"{file.url}: {trouble}")
+
+
+def unreadable(file: InputFile, dialect: Dialect) -> str:
+    """Say why a file cannot be opened, or why the first bytes of a CSV file are no text; empty where all is well.
+
+    What else is wrong with a file of another format shows when it is read. What a scoring script reads, or nothing
+    does, is not looked at.
+    """
+    if file.format not in ("csv", "parquet", "image"):
+        return ""
     try:
         with open(file.url, "rb") as source:
-            head = source.read(HEAD_BYTES)
+            head = source.read(HEAD_BYTES) if file.format == "csv" else b""
     except OSError as error:
-        raise InputError(f"{file.url}: cannot be read: {error.strerror}") from None
+        return f"cannot be read: {error.strerror}"
+    if file.format != "csv":
+        return ""
     if is_compressed(file.name):
         magic = b"\x1f\x8b" if file.name.lower().endswith(".gz") else b"\x28\xb5\x2f\xfd"
         if head and not head.startswith(magic):
-            raise InputError(f"{file.url}: not a {file.name.rsplit('.', 1)[1]} file, whatever its name says")
+            return f"not a {file.name.rsplit('.', 1)[1]} file, whatever its name says"
     elif dialect.direct and b"\0" in head:
-        raise InputError(
-            f"{file.url}: not a text file (it has a zero byte at {head.index(0):,}); leave it out with --include, "
+        return (
+            f"not a text file (it has a zero byte at {head.index(0):,}); leave it out with --include, "
             "or name its --encoding if it is UTF-16 or UTF-32"
         )
+    return ""
 
 
 class DecodedStream:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from scoring.enforcement import Conforming
@@ -75,17 +76,18 @@ class MlflowModel:
             for column in wanted
         )
 
-    def predict(self, table: pa.Table) -> Any:
-        """Predict for the rows of a table of the columns wanted.
+    def predict(self, rows: pa.Table | npt.NDArray[Any]) -> Any:
+        """Predict for the rows of a table of the columns wanted, or for one image.
 
         Raises:
             PredictionError: the signature refuses them.
+            InputError: it wants no image, or none of this shape.
         """
         from mlflow.exceptions import MlflowException
 
-        frame = _frame(table)
+        data = self._tensors(_frame(rows)) if isinstance(rows, pa.Table) else self._image(rows)
         try:
-            return self._method(self._tensors(frame))
+            return self._method(data)
         except MlflowException as error:
             if "Failed to enforce schema of data" not in str(error):
                 raise
@@ -134,14 +136,15 @@ class MlflowModel:
             return tuple(
                 ColumnSpec(name=tensor.name, type=kind) for tensor, kind in zip(tensors, types, strict=True) if kind
             )
+        if not header:
+            # images have none, and may be what it wants
+            return None
         kind = types[0]
         if len(tensors) > 1 or len(tensors[0].shape) != 2 or kind is None:
             raise ModelLoadError(
                 f"{self._spec.model_path}: its signature wants {schema}, which rows of a CSV file cannot hold; "
                 "save the model with a signature of columns"
             )
-        if not header:
-            return None
         width = tensors[0].shape[1]
         if width not in (-1, len(header)):
             raise ModelLoadError(
@@ -162,6 +165,18 @@ class MlflowModel:
         return {
             tensor.name: frame[tensor.name].to_numpy().reshape(-1, *tensor.shape[1:]) for tensor in self._inputs.inputs
         }
+
+    def _image(self, image: npt.NDArray[Any]) -> Any:
+        """Give an image as the tensor of the signature; without one as uint8, alone in its batch (contract 4.2)."""
+        from scoring.images import as_tensor
+
+        if self._inputs is None:
+            return as_tensor(image, (1, *image.shape), "uint8")
+        if not self._inputs.is_tensor_spec() or len(self._inputs.inputs) > 1:
+            raise InputError(f"the model's signature wants {self._inputs}, which an image cannot be")
+        (tensor,) = self._inputs.inputs
+        array = as_tensor(image, tensor.shape, tensor.type)
+        return {tensor.name: array} if tensor.name and self._spec.method == "predict" else array
 
     def _inner(self) -> Any:
         """Get at the model inside, of whatever flavor."""
@@ -277,17 +292,20 @@ def _output_kinds(schema: Any) -> tuple[dict[str, str], str | None]:
 
 
 def _inferred(sample: pa.Table) -> tuple[ColumnSpec, ...]:
-    """Read the types of columns off rows of text, as pandas does."""
+    """Read the types of columns off rows: of text as pandas does, of others as they are stored."""
     import pandas as pd
 
-    text = StringIO()
-    sample.to_pandas().to_csv(text, index=False)
-    text.seek(0)
-    frame = pd.read_csv(text)
-    if len(frame.columns) != sample.num_columns:
-        raise InputError("the columns of the first file cannot be told apart; give the model a signature")
-    kinds = {"i": "long", "u": "long", "f": "double", "b": "boolean"}
-    return tuple(
-        ColumnSpec(name=name, type=kinds.get(dtype.kind, "string"))
-        for name, dtype in zip(sample.column_names, frame.dtypes, strict=True)
-    )
+    from scoring.parquet import column_type
+
+    types = {field.name: column_type(field.type) for field in sample.schema}
+    texts = [field.name for field in sample.schema if field.type == pa.string()]
+    if texts:
+        text = StringIO()
+        sample.select(texts).to_pandas().to_csv(text, index=False)
+        text.seek(0)
+        frame = pd.read_csv(text)
+        if len(frame.columns) != len(texts):
+            raise InputError("the columns of the first file cannot be told apart; give the model a signature")
+        kinds = {"i": "long", "u": "long", "f": "double", "b": "boolean"}
+        types |= {name: kinds.get(dtype.kind, "string") for name, dtype in zip(texts, frame.dtypes, strict=True)}
+    return tuple(ColumnSpec(name=name, type=kind) for name, kind in types.items())

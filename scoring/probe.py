@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoring.cells import Cell
+from scoring.cells import TABLES, Cell
 from scoring.columns import Column, prediction_columns
 from scoring.errors import InputError, ModelLoadError
 from scoring.readers import first_rows, read_cell, read_text
@@ -23,12 +23,14 @@ RELATIVE_SINGLE = 1e-3
 
 
 def first_columns(scorer: Scorer, cell: Cell, plan: ReadPlan) -> tuple[ColumnSpec, ...]:
-    """Find the columns of a model without a signature in the first file with rows.
+    """Find the columns of a model without a signature in the first file with rows; an image has none.
 
     Raises:
         InputError, ModelLoadError: they cannot be found.
     """
     first = next(part for part in cell.slices if part.rows)
+    if first.format not in TABLES:
+        return ()
     columns = scorer.columns(first.columns, None) or scorer.columns(
         first.columns, read_text(first, plan, INFERENCE_ROWS)
     )
@@ -40,8 +42,10 @@ def first_columns(scorer: Scorer, cell: Cell, plan: ReadPlan) -> tuple[ColumnSpe
 def objection_to_cutting(scorer: Scorer, cell: Cell, plan: ReadPlan, rows: int) -> str:
     """Score the first rows whole and in two parts, and say so if that makes a difference.
 
-    What fails here is left for the scoring itself to report.
+    What fails here is left for the scoring itself to report. An image is a row that nothing cuts or groups.
     """
+    if cell.slices[0].format not in TABLES:
+        return ""
     try:
         table = read_cell(first_rows(cell, rows, plan.dialect), plan).table
         if table is None or table.num_rows < rows // 2:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from scoring.cells import Cell, Slice, SliceAccount, slice_digest
+from scoring.cells import Cell, Slice, SliceAccount, covered_digest, slice_digest
 from scoring.errors import InputError
 from scoring.fields import ARROW_TYPES, FALSE, MISSING, REFUSES_BLANKS, TEXT_FIRST, TRUE, blank_reason, convert
 from scoring.rows import Dialect, split_fields
@@ -40,6 +40,7 @@ class CellInput:
 
     Attributes:
         table: the rows that fit, typed, columns in the order wanted.
+        image: the one row that an image is, where there is no table.
         rows: their numbers in their files.
         counts: per slice, its file and how many of its rows are in the table.
         keep: text of the columns to keep, a column each.
@@ -55,6 +56,7 @@ class CellInput:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     causes: Counter[str] = field(default_factory=Counter)
     accounts: list[SliceAccount] = field(default_factory=list)
+    image: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,16 @@ class _Outcome:
 
 
 def read_cell(cell: Cell, plan: ReadPlan) -> CellInput:
-    """Read the slices of a cell, each from where it lies.
+    """Read the slices of a cell of tables, each from where it lies.
 
     Raises:
         InputError: a file is not what it was when it was scanned.
         OSError: a file cannot be read.
     """
+    if cell.slices[0].format == "parquet":
+        from scoring import parquet
+
+        return parquet.read_cell(cell, plan)
     result = CellInput()
     outcomes: list[_Outcome] = []
     row_numbers: list[Rows] = []
@@ -126,13 +132,7 @@ def first_rows(cell: Cell, rows: int, dialect: Dialect) -> Cell:
     slices: list[Slice] = []
     for part in cell.slices:
         if part.rows > rows:
-            stops = [
-                stop
-                for block in scan_blocks([fetch(part)[part.skip_bytes :]], delimiter=dialect.delimiter)
-                for stop in block.row_stops[:rows].tolist()
-            ]
-            stop = part.start + part.skip_bytes + stops[rows - 1]
-            slices.append(replace(part, stop=stop, rows=rows))
+            slices.append(replace(part, stop=_stop_of(part, rows, dialect), rows=rows))
             break
         slices.append(part)
         rows -= part.rows
@@ -141,8 +141,27 @@ def first_rows(cell: Cell, rows: int, dialect: Dialect) -> Cell:
     return Cell(slices=tuple(slices))
 
 
+def _stop_of(part: Slice, rows: int, dialect: Dialect) -> int:
+    """Find the byte behind the first rows of a slice; of row groups there is none before their end."""
+    if part.format == "parquet":
+        return part.stop
+    stops = [
+        stop
+        for block in scan_blocks([fetch(part)[part.skip_bytes :]], delimiter=dialect.delimiter)
+        for stop in block.row_stops[:rows].tolist()
+    ]
+    return int(part.start + part.skip_bytes + stops[rows - 1])
+
+
 def read_text(part: Slice, plan: ReadPlan, rows: int) -> pa.Table:
-    """Read the first rows of a slice as text, all columns, nothing missing and nothing judged."""
+    """Read the first rows of a slice as text, all columns, nothing missing and nothing judged.
+
+    Those of Parquet files are of the types they have.
+    """
+    if part.format == "parquet":
+        from scoring import parquet
+
+        return parquet.read_sample(part, rows)
     delimiter = ord(plan.dialect.delimiter)
     body = fetch(part)[part.skip_bytes :]
     records: list[list[str]] = []
@@ -158,7 +177,8 @@ def read_text(part: Slice, plan: ReadPlan, rows: int) -> pa.Table:
     return pa.table({name: pa.array(values, pa.string()) for name, values in zip(part.columns, columns, strict=False)})
 
 
-def _final_type(column: ColumnSpec) -> pa.DataType:
+def final_type(column: ColumnSpec) -> pa.DataType:
+    """Return the type a column has when it is given to the model."""
     return {"float": pa.float32(), "binary": pa.binary()}.get(column.type, ARROW_TYPES[column.type])
 
 
@@ -167,19 +187,15 @@ def _runs(slices: Iterable[Slice], plan: ReadPlan, result: CellInput) -> Iterato
     waiting: list[_Waiting] = []
     for part in slices:
         if part.problem:
-            result.quarantine.append({"file": part.name, "row": None, "rows": None, "reason": part.problem})
-            result.causes[f"{part.name}: {part.problem}"] += 1
-            result.accounts.append(replace(_account(part, b"", given_up=0), problem=part.problem))
+            give_up_problem(part, result)
             continue
         data = fetch(part)
-        missing = _missing_column(part, plan)
+        account = slice_account(part, slice_digest(data))
+        missing = missing_column(part, plan)
         if missing is not None and part.rows:
-            reason = f"column {missing!r} is missing"
-            result.quarantine.append({"file": part.name, "row": None, "rows": part.rows, "reason": reason})
-            result.causes[f"rows of files without column {missing!r}"] += part.rows
-            result.accounts.append(_account(part, data, given_up=part.rows))
+            cause = f"rows of files without column {missing!r}"
+            give_up(part, account, result, reason=f"column {missing!r} is missing", cause=cause)
             continue
-        account = _account(part, data, given_up=0)
         if not part.rows:
             result.accounts.append(account)
             continue
@@ -209,13 +225,41 @@ def fetch(part: Slice) -> bytes:
     return data
 
 
-def _account(part: Slice, data: bytes, *, given_up: int) -> SliceAccount:
+def slice_account(part: Slice, digest: bytes, *, quarantined: int = 0) -> SliceAccount:
+    """Begin the account of a slice that was read."""
     return SliceAccount(
-        name=part.name, start=part.start, stop=part.stop, digest=slice_digest(data), rows=part.rows, given_up=given_up
+        name=part.name, start=part.start, stop=part.stop, digest=digest, rows=part.rows, quarantined=quarantined
     )
 
 
-def _missing_column(part: Slice, plan: ReadPlan) -> str | None:
+def give_up(part: Slice, account: SliceAccount, result: CellInput, *, reason: str, cause: str) -> None:
+    """Give up the rows of a slice whose file fails."""
+    result.quarantine.append({"file": part.name, "row": None, "rows": part.rows, "reason": reason})
+    result.causes[cause] += part.rows
+    result.accounts.append(replace(account, given_up=part.rows))
+
+
+def unread(cell: Cell, reason: str) -> CellInput:
+    """Give up all rows of a cell that cannot be read by the model at hand."""
+    result = CellInput()
+    for part in cell.slices:
+        if part.problem:
+            give_up_problem(part, result)
+        else:
+            give_up(part, slice_account(part, covered_digest(part)), result, reason=reason, cause=reason)
+    return result
+
+
+def give_up_problem(part: Slice, result: CellInput) -> None:
+    """Give up the rest of a file that cannot be read, of which nobody knows the rows."""
+    named = f"'{part.name}'" in part.problem
+    result.quarantine.append({"file": part.name, "row": None, "rows": None, "reason": part.problem})
+    result.causes[part.problem if named else f"{part.name}: {part.problem}"] += 1
+    result.accounts.append(replace(slice_account(part, slice_digest(b"")), problem=part.problem))
+
+
+def missing_column(part: Slice, plan: ReadPlan) -> str | None:
+    """Name a column that a file lacks: one the model needs, or one to keep."""
     names = set(part.columns)
     for column in plan.columns:
         if column.required and column.name not in names:
@@ -444,7 +488,7 @@ def _judge(
             for index in np.flatnonzero(pc.is_null(values).to_numpy()).tolist():
                 misfits.setdefault(int(positions[index]), []).append((column.name, None, blank))
         if column.type in ("float", "binary"):
-            values = values.cast(_final_type(column))
+            values = values.cast(final_type(column))
         columns[column.name] = values
     if keep is not None and TRAILING in keep.column_names:
         full = np.flatnonzero(pc.not_equal(keep[TRAILING], "").to_numpy())
@@ -468,21 +512,42 @@ def _quarantine(run: _Run, misfits: Misfits, plan: ReadPlan, result: CellInput) 
     for part, head, body in zip(run.slices, run.heads, run.bodies, strict=True):
         inside = [row - position for row in rows[bisect_left(rows, position) : bisect_left(rows, position + part.rows)]]
         for row, (line, text) in zip(inside, _locate(part, head, body, inside, plan.dialect), strict=True):
-            found = misfits[row + position]
-            column, value, reason = found[0]
-            entry: dict[str, Any] = {
-                "file": part.name, "row": part.first_row + row, "line": line,
-                "column": column, "value": text if column is None else value, "reason": reason,
-            }  # fmt: skip
-            if len(found) > 1:
-                entry["more"] = [
-                    {"column": other, "value": value, "reason": reason} for other, value, reason in found[1:]
-                ]
-            if not plan.quarantine_values:
-                _omit_values(entry)
-            result.quarantine.append(entry)
-            result.causes[f"{column}: {reason}" if column is not None else reason] += 1
+            note_misfits(part, row, misfits[row + position], plan, result, line=line, text=text)
         position += part.rows
+
+
+def note_misfits(
+    part: Slice,
+    row: int,
+    found: Sequence[tuple[str | None, str | None, str]],
+    plan: ReadPlan,
+    result: CellInput,
+    *,
+    line: int | None = None,
+    text: str = "",
+) -> None:
+    """Write the entry of a row that does not fit, and count its cause.
+
+    Args:
+        part: the slice.
+        row: the row in it.
+        found: its misfits, the first of which is named, as (column, value, reason).
+        plan: whether values are shown.
+        result: what is added to.
+        line: the physical line it begins on, where there are lines.
+        text: of the whole record, shown where no column is to blame.
+    """
+    column, value, reason = found[0]
+    entry: dict[str, Any] = {
+        "file": part.name, "row": part.first_row + row, "line": line,
+        "column": column, "value": text if column is None else value, "reason": reason,
+    }  # fmt: skip
+    if len(found) > 1:
+        entry["more"] = [{"column": other, "value": value, "reason": reason} for other, value, reason in found[1:]]
+    if not plan.quarantine_values:
+        _omit_values(entry)
+    result.quarantine.append(entry)
+    result.causes[f"{column}: {reason}" if column is not None else reason] += 1
 
 
 def _omit_values(entry: dict[str, Any]) -> None:

@@ -11,36 +11,50 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from scoring.cells import (
+    TABLES,
     Cell,
     InputFile,
     Slice,
     cell_rows_for,
+    covered_digest,
     ends_group,
     identity_digest,
     input_digest,
     is_small,
     name_digest,
-    slice_digest,
 )
 from scoring.errors import InputError
-from scoring.files import DecodedStream, check_readable, list_inputs
+from scoring.files import DecodedStream, InputSpec, Listing, check_readable, list_inputs, unreadable
 from scoring.lifetime import die_with_parent
 from scoring.rows import Dialect
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells, StagedCover
 from scoring.scan_csv import ScanError, scan_blocks
-from scoring.slices import Cutter, Spool
+from scoring.slices import Cutter, Spool, WholeFile
+
+if TYPE_CHECKING:
+    from scoring.row_groups import RowGroups
 
 SAMPLE_BYTES = 2**20
 
 
 def sample(files: tuple[InputFile, ...], dialect: Dialect) -> tuple[float, float]:
-    """Measure the first MiB of the input: (mean decoded bytes of a row, estimated rows of the whole)."""
+    """Measure the first MiB of the tables: (mean decoded bytes of a row, estimated rows of the whole input)."""
     rows = decoded = stored = 0
-    for file in files:
+    tables = [file for file in files if file.format in TABLES and not file.problem]
+    for file in tables:
         if decoded >= SAMPLE_BYTES:
             break
+        if file.format == "parquet":
+            from scoring.row_groups import measure
+
+            file_rows, file_bytes = measure(file)
+            rows += file_rows
+            decoded += file_bytes
+            stored += file.size_bytes
+            continue
         stream = DecodedStream(file, dialect)
         try:
             data = stream.read(SAMPLE_BYTES - decoded)
@@ -54,8 +68,19 @@ def sample(files: tuple[InputFile, ...], dialect: Dialect) -> tuple[float, float
         finally:
             stream.close()
     bytes_per_row = decoded / max(rows, 1)
-    total = sum(file.size_bytes for file in files)
-    return bytes_per_row, total * (decoded / max(stored, 1)) / max(bytes_per_row, 1.0)
+    total = sum(file.size_bytes for file in tables)
+    others = sum(file.format not in TABLES for file in files)
+    return bytes_per_row, total * (decoded / max(stored, 1)) / max(bytes_per_row, 1.0) + others
+
+
+def choose_grid(files: tuple[InputFile, ...], dialect: Dialect, cell_rows: int) -> Grid:
+    """Take the grid given, or choose one where it is -1; files that are a row each need none."""
+    bytes_per_row, estimated_rows = sample(files, dialect)
+    if all(file.format not in TABLES for file in files):
+        return Grid(cell_rows=max(cell_rows, 0), estimated_rows=len(files))
+    if cell_rows < 0:
+        cell_rows = cell_rows_for(bytes_per_row=bytes_per_row, estimated_rows=estimated_rows)
+    return Grid(cell_rows=cell_rows, estimated_rows=round(estimated_rows))
 
 
 class Scan:
@@ -120,7 +145,8 @@ class Scan:
         if identity_digest(covered) == cover.identity:
             return True
         # other times on the files say nothing of their content
-        return input_digest((part.name, part.start, part.stop, _digest(part)) for part in slices) == cover.input_digest
+        digests = ((part.name, part.start, part.stop, covered_digest(part)) for part in slices)
+        return input_digest(digests) == cover.input_digest
 
     def _cells(self) -> Iterator[Cell]:
         """Lay the grid: large files by themselves, whole small ones together where they have the same columns."""
@@ -133,8 +159,10 @@ class Scan:
             if first is None:
                 continue
             second = next(slices, None)
-            small = second is None and not first.problem and is_small(first.rows, self._cell_rows)
+            table = first.format in TABLES and not first.problem
+            small = table and second is None and is_small(first.rows, self._cell_rows)
             alike = not group_rows or not first.rows or group_columns == set(first.columns)
+            alike = alike and (not group or group[0].format == first.format)
             if group and not (small and alike and group_rows + first.rows <= self._cell_rows):
                 yield Cell(slices=tuple(group))
                 group, group_rows = [], 0
@@ -145,6 +173,9 @@ class Scan:
                 if ends_group(first.name, first.rows, self._cell_rows):
                     yield Cell(slices=tuple(group))
                     group, group_rows = [], 0
+            elif second is not None and not self._cell_rows:
+                # a whole file is one cell, the part of it that cannot be read too
+                yield Cell(slices=(first, second, *slices))
             else:
                 yield Cell(slices=(first,))
                 if second is not None:
@@ -156,7 +187,7 @@ class Scan:
             yield Cell(slices=tuple(group))
 
     def _slices(self, index: int, file: InputFile) -> Iterator[Slice]:
-        cutter = Cutter(index, file, self._dialect, self._spool, self._next_cut())
+        cutter = self._cutter(index, file)
         for part in cutter.slices():
             self.rows += part.rows
             columns = self._interned.setdefault(part.columns, part.columns)
@@ -164,6 +195,18 @@ class Scan:
             if self._limit_reached():
                 return
             cutter.cut_rows = self._next_cut()
+
+    def _cutter(self, index: int, file: InputFile) -> Cutter | RowGroups | WholeFile:
+        if file.problem or file.format not in TABLES:
+            return WholeFile(index, file)
+        if file.format == "parquet":
+            from scoring.row_groups import RowGroups
+
+            return RowGroups(index, file, self._next_cut(), limit_rows=self._limit_left())
+        return Cutter(index, file, self._dialect, self._spool, self._next_cut())
+
+    def _limit_left(self) -> int:
+        return max(0, self._limit_rows - self.rows)
 
     def _next_cut(self) -> int:
         if not self._limit_rows:
@@ -175,27 +218,29 @@ class Scan:
         return 0 < self._limit_rows <= self.rows
 
 
-def _digest(part: Slice) -> bytes:
-    with open(part.url, "rb") as source:
-        source.seek(part.offset)
-        return slice_digest(source.read(part.stop - part.start))
+def _checked(spec: InputSpec, listing: Listing) -> Listing:
+    """Look at the first bytes of each file; one that cannot be read is refused, or fails alone, as the spec says."""
+    if spec.unknown == "refuse":
+        for file in listing.files:
+            check_readable(file, spec.dialect)
+        return listing
+    files = tuple(
+        replace(file, problem=trouble) if (trouble := unreadable(file, spec.dialect)) else file
+        for file in listing.files
+    )
+    return replace(listing, files=files)
 
 
 def main(connection: Connection) -> None:
     """Scan as the driver at the other end of the pipe says: first the `InputSpec`, then `Begin`."""
     spec = connection.recv()
     try:
-        listing = list_inputs(spec)
-        for file in listing.files:
-            check_readable(file, spec.dialect)
+        listing = _checked(spec, list_inputs(spec))
         connection.send(listing)
         begin = connection.recv()
-        bytes_per_row, estimated_rows = sample(listing.files, spec.dialect)
-        cell_rows = begin.cell_rows
-        if cell_rows < 0:
-            cell_rows = cell_rows_for(bytes_per_row=bytes_per_row, estimated_rows=estimated_rows)
-        connection.send(Grid(cell_rows=cell_rows, estimated_rows=round(estimated_rows)))
-        scan = Scan(listing.files, spec.dialect, begin, cell_rows)
+        grid = choose_grid(listing.files, spec.dialect, begin.cell_rows)
+        connection.send(grid)
+        scan = Scan(listing.files, spec.dialect, begin, grid.cell_rows)
         for cells in scan.run():
             connection.send(cells)
         connection.send(ScanEnd(rows=scan.rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from scoring.specs import ColumnSpec, ScorerSpec
@@ -24,8 +25,8 @@ class Scorer(Protocol):
         """Say which columns the model wants: by its signature, else by a header and text; None where they lack."""
         ...
 
-    def predict(self, table: pa.Table) -> Any:
-        """Predict for the rows of a table of the columns wanted."""
+    def predict(self, rows: pa.Table | npt.NDArray[Any]) -> Any:
+        """Predict for the rows of a table of the columns wanted, or for one image."""
         ...
 
     def kind(self, column: str) -> str | None:

@@ -99,6 +99,30 @@ class Spool:
         self._held.difference_update(part.url for part in slices)
 
 
+class WholeFile:
+    """A file that is not cut: an image, what a scoring script reads, or one that nothing can read."""
+
+    def __init__(self, index: int, file: InputFile) -> None:
+        self.cut_rows = 0
+        self._index = index
+        self._file = file
+
+    def slices(self) -> Iterator[Slice]:
+        """Yield the one slice."""
+        file = self._file
+        yield Slice(
+            file=self._index,
+            name=file.name,
+            url=file.url,
+            offset=0,
+            start=0,
+            stop=file.size_bytes,
+            rows=0 if file.problem else 1,
+            format="file" if file.format == "unknown" else file.format,
+            problem=file.problem,
+        )
+
+
 class Cutter:
     """Cuts one file: `slices` yields them in order; together they cover it without a gap.
 

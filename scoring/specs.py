@@ -89,6 +89,9 @@ class ReadPlan:
         keep: input columns whose text is copied to the output.
         date_format: how dates are written, where not in ISO 8601.
         quarantine_values: whether values go to the quarantine file.
+        strict: whether a row that does not fit, or that the model does not take, fails its whole file (contract 4.2).
+        output_format: csv; azureml: the same, with the basename, for a file without header; jsonl: an object a line.
+        file_names: how a line names its file: path, below the input root, or basename.
     """
 
     columns: tuple[ColumnSpec, ...]
@@ -96,3 +99,6 @@ class ReadPlan:
     keep: tuple[str, ...] = ()
     date_format: str | None = None
     quarantine_values: bool = True
+    strict: bool = False
+    output_format: str = "csv"
+    file_names: str = "path"
