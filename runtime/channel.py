@@ -96,11 +96,11 @@ class Channel:
 
     def refuse(self, place: str, sentence: str) -> None:
         """Keep what is wrong at a place."""
-        self.problems.append(f"{place}: {sentence}")
+        self.problems.append(_one_line(f"{place}: {sentence}"))
 
     def notice(self, place: str, sentence: str) -> None:
         """Keep what is accepted without effect."""
-        self.notices.append(f"{place}: {sentence}")
+        self.notices.append(_one_line(f"{place}: {sentence}"))
 
     def check(self) -> None:
         """Raise what is wrong.
@@ -219,6 +219,11 @@ def unknown_key(key: str, keys: Iterable[str]) -> str:
     """Return the sentence for a key that is none of those allowed."""
     keys = tuple(keys)
     return f"unknown key{nearest(key, keys)} (known here: {', '.join(keys)})"
+
+
+def _one_line(text: str) -> str:
+    """Return a text that a terminal shows as one line: a key may have line breaks and lone surrogates in it."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _letters(text: str) -> str:

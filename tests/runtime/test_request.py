@@ -385,6 +385,12 @@ def test_body_that_is_refused(tmp_path: Path, properties: dict[str, Any], senten
     assert refused(tmp_path, properties) == (sentence,)
 
 
+def test_odd_key_stays_on_one_line(tmp_path: Path) -> None:
+    """A key with a line break or half a character is told in one line that can be printed."""
+    (problem,) = refused(tmp_path, {"a\nb\ud800": 1})
+    assert problem.startswith(r"a\nb\ud800: unknown key")
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     """Nobody has to mend a body one error at a time."""
     problems = refused(
