@@ -199,7 +199,7 @@ def _check_no_code(root: Section, inner: Section | None, model: ModelReference |
         root.problems.add(
             root.line,
             "code_configuration",
-            f"{kind} needs a scoring script; for an MLflow model write model.type: mlflow_model",
+            f"missing; {kind} needs a scoring script; for an MLflow model write model.type: mlflow_model",
         )
     if settings.output_action == "summary_only":
         place = inner if inner is not None and inner.entry("output_action") else root
@@ -208,7 +208,7 @@ def _check_no_code(root: Section, inner: Section | None, model: ModelReference |
 
 def _own_tags(top: Section) -> tuple[int | None, bool]:
     """Return the tags that are ours: ``scoreline.chunk_rows`` and ``scoreline.strict``."""
-    tags = top.section("tags", as_written=True)
+    tags = top.section("tags", "a mapping of names to values", as_written=True)
     if tags is None:
         return None, False
     own = [entry for name, entry in tags.entries.items() if name.startswith(TAG_PREFIX)]

@@ -200,14 +200,11 @@ def _output_file_name(place: Section, output_action: str) -> str | None:
 
 def _environment_variables(place: Section) -> tuple[tuple[str, str], ...] | None:
     pairs = place.pairs("environment_variables")
-    for name, value in pairs or ():
-        if not name or "=" in name or "\0" in name:
-            entry = place.entries["environment_variables"]
-            before = name.partition("=")[0]
-            place.problems.add(
-                entry.line, f"{entry.key}.{before}", "the name of a variable must not be empty, nor hold a = or a null"
-            )
-        if "\0" in value:
-            entry = place.entries["environment_variables"]
-            place.problems.add(entry.line, f"{entry.key}.{name}", "holds a null character, which no variable can")
+    given = place.entry("environment_variables")
+    for entry in given.value.entries if given is not None else ():
+        if not entry.name or "=" in entry.name or "\0" in entry.name:
+            wrong = "the name of a variable must not be empty, nor hold a = or a null character"
+            place.problems.add(entry.line, entry.key, wrong)
+        if "\0" in entry.value.text:
+            place.problems.add(entry.line, entry.key, "holds a null character, which no variable can")
     return pairs

@@ -68,7 +68,7 @@ class Entry:
 
     Attributes:
         name: the key.
-        key: the key below all keys around it, with dots, as written.
+        key: for messages: the key below all keys around it, with dots, as written up to a =.
         line: where the key stands.
         value: what it has.
     """
@@ -96,7 +96,7 @@ def read_yaml(file: str, note: Note) -> Located:
     try:
         root = yaml.compose(text, yaml.SafeLoader)
         if root is None or (isinstance(root, ScalarNode) and not root.value):
-            raise _error(file, "the file is empty; it must hold the keys of a deployment, such as name and model")
+            raise _error(file, "the file is empty; it must be a mapping of keys to values, such as name: blue")
         value = _located(root, "", note, {})
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(file, error) from None
@@ -104,7 +104,7 @@ def read_yaml(file: str, note: Note) -> Located:
         line = text.count("\n", 0, error.position) + 1
         raise _error(f"{file}:{line}", f"not YAML: the control character U+{ord(text[error.position]):04X}") from None
     except RecursionError:
-        raise _error(file, "lists or mappings inside each other, too deep for a deployment") from None
+        raise _error(file, "lists or mappings inside each other, too deep to read") from None
     if value.kind != "a mapping":
         raise _error(
             f"{file}:{value.line}", f"must be a mapping of keys to values, such as name: blue, not {value.kind}"
@@ -114,16 +114,16 @@ def read_yaml(file: str, note: Note) -> Located:
 
 def _read_text(file: str) -> str:
     if os.path.isdir(file):
-        raise _error(file, "a folder; name the YAML file of the deployment inside it")
+        raise _error(file, "a folder; name the YAML file inside it")
     try:
         with open(file, "rb") as source:
             data = source.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise _error(file, "no such file; name the YAML file of a deployment") from None
+        raise _error(file, "no such file") from None
     except OSError as error:
         raise _error(file, f"cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise _error(file, "larger than 1 MiB, so it is no deployment file")
+        raise _error(file, "larger than 1 MiB, so another file must be meant; name a YAML or JSON file")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -189,7 +189,8 @@ def _entries(node: MappingNode, key: str, note: Note, known: dict[int, Located |
             note(line, key, "a key must be a text; put into quotes what has braces or brackets")
             continue
         name = str(key_node.value)
-        dotted = f"{key}.{name}" if key else name
+        shown = name.partition("=")[0]  # behind it is a value, where KEY=value was meant
+        dotted = f"{key}.{shown}" if key else shown
         value = _located(value_node, dotted, note, known)
         if name in entries:
             note(line, dotted, f"given twice, first on line {entries[name].line}; keep one")
