@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from runtime.deployment_yaml import Entry, read_yaml
+from runtime.deployment_yaml import Entry, one_line, read_yaml
 from runtime.errors import DeploymentError
 
 __all__ = ["ARM", "SCHEME", "Problems", "Section", "local_path", "read_section", "shown", "snake"]
@@ -30,7 +30,7 @@ class Problems:
 
     def sentence(self, line: int, key: str, text: str) -> str:
         """Write where and what as one line."""
-        return f"{self.file}:{line}: {key}: {text}" if key else f"{self.file}:{line}: {text}"
+        return one_line(f"{self.file}:{line}: {key}: {text}" if key else f"{self.file}:{line}: {text}")
 
     def add(self, line: int, key: str, text: str) -> None:
         """Note one more; a second time counts once."""

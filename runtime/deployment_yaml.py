@@ -17,9 +17,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from runtime.errors import DeploymentError
 
-__all__ = ["Entry", "Located", "read_yaml"]
+__all__ = ["Entry", "Located", "one_line", "read_yaml"]
 
 MAX_FILE_BYTES = 2**20
+MAX_KEY = 80
 NULLS = frozenset({"~", "null", "Null", "NULL"})
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
@@ -112,6 +113,11 @@ def read_yaml(file: str, note: Note) -> Located:
     return value
 
 
+def one_line(text: str) -> str:
+    """Escape what would break a message into lines, or move the cursor of who reads it."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def _read_text(file: str) -> str:
     if os.path.isdir(file):
         raise _error(file, "a folder; name the YAML file inside it")
@@ -143,7 +149,7 @@ def _read_text(file: str) -> str:
 
 
 def _error(place: str, text: str) -> DeploymentError:
-    return DeploymentError([f"{place}: {text}"])
+    return DeploymentError([one_line(f"{place}: {text}")])
 
 
 def _syntax_error(file: str, error: yaml.MarkedYAMLError) -> DeploymentError:
@@ -189,7 +195,7 @@ def _entries(node: MappingNode, key: str, note: Note, known: dict[int, Located |
             note(line, key, "a key must be a text; put into quotes what has braces or brackets")
             continue
         name = str(key_node.value)
-        shown = name.partition("=")[0]  # behind it is a value, where KEY=value was meant
+        shown = name.partition("=")[0][:MAX_KEY]  # behind it is a value, where KEY=value was meant
         dotted = f"{key}.{shown}" if key else shown
         value = _located(value_node, dotted, note, known)
         if name in entries:
