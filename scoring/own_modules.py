@@ -26,6 +26,7 @@ __all__ = ["HOME", "PACKAGES", "PassedOver", "UserModules"]
 PACKAGES = ("runtime", "scoring")
 """Our packages."""
 _NAMES = frozenset((*PACKAGES, "__main__"))
+_STARTS = frozenset(name[:7] for name in _NAMES)
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder they are in."""
 
@@ -81,6 +82,6 @@ class UserModules:
 
 def _taken_out() -> dict[str, ModuleType]:
     """Take all modules of these names out of ``sys.modules``."""
-    # most names differ in the first letters: one look each, and the exact one for the few that are left
-    near = [name for name in list(sys.modules) if name.startswith(("runtime", "scoring", "__main__"))]
+    # half the time of asking each name what it starts with
+    near = [name for name in list(sys.modules) if name[:7] in _STARTS]
     return {name: sys.modules.pop(name) for name in near if name.partition(".")[0] in _NAMES}

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -138,6 +139,9 @@ class Script:
             raise ModelLoadError(
                 f"{spec.scoring_script}: the worker cannot make its folder {error.filename}: {error.strerror}"
             ) from error
+        if isinstance(sys.stdout, TextIOWrapper):
+            # what a script printed before it hung is what its author looks for; a file's name may be no UTF-8
+            sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
         logging.basicConfig(stream=sys.stdout, level=level, format=entry_script.LINE_FORMAT, force=True)
         sys.argv = [self._path, *spec.arguments]
         given = [entry for entry in dict(spec.environment).get("PYTHONPATH", "").split(os.pathsep) if entry]

@@ -287,16 +287,17 @@ def test_failing_shutdown_is_told_and_no_failure(tmp_path: Path) -> None:
 
 
 def test_prints_survive_the_end_of_the_process(tmp_path: Path) -> None:
-    """What earlier mini-batches printed is not lost where a later one ends the process."""
+    """What was printed is not lost where the script ends the process, or hangs until it is killed."""
     write_files(
         tmp_path,
         {
             "code/score.py": """
                 import os
                 def run(mini_batch):
+                    print("scoring", *mini_batch)
                     if mini_batch == ["/b"]:
                         os._exit(7)
-                    print("scored", *mini_batch)
+                    print("caf\\udce9", end="")
                     return mini_batch
             """
         },
@@ -307,7 +308,7 @@ def test_prints_survive_the_end_of_the_process(tmp_path: Path) -> None:
         f"work={str(tmp_path)!r}), 0); script.run(['/a'], mini_batch_index=0); script.run(['/b'], mini_batch_index=1)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (7, "scored /a\n")
+    assert (done.returncode, done.stdout) == (7, "scoring /a\ncaf\\udce9scoring /b\n")
 
 
 # The process
