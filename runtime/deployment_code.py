@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import platform
-import re
 import warnings
 from dataclasses import dataclass
 
-from runtime.deployment_section import ARM, SCHEME, Section, local_path, shown
+from runtime.deployment_section import Section, shown
+from runtime.errors import UriError
+from runtime.uris import AssetId, AssetName, LocalPath, parse_uri
 
 __all__ = ["CodeConfiguration", "read_code_configuration", "read_environment"]
 
@@ -49,12 +50,17 @@ def read_code_configuration(root: Section, folder: str) -> CodeConfiguration | N
         script = _plain_script(section, script)
     if code is None:
         return None
-    if code.lower().startswith(ARM) or re.match(r"azureml:(?!//(.*/)?datastores/)", code, re.IGNORECASE):
+    try:
+        uri = parse_uri(code, relative_to=folder)
+    except UriError as error:
+        section.refuse(code_key, str(error))
+        return None
+    if isinstance(uri, AssetName | AssetId):
         return CodeConfiguration(code=code, scoring_script=script) if script is not None else None
-    if SCHEME.match(code):
+    if not isinstance(uri, LocalPath):
         section.refuse(code_key, "a folder in a store cannot hold the code, also in Azure ML; give a local folder")
         return None
-    path = local_path(code, folder)
+    path = uri.path
     if not os.path.isdir(path):
         what = "a file; give its folder, and the file as scoring_script" if os.path.exists(path) else "no such folder"
         section.refuse(code_key, f"{shown(code)}: {what}; paths are relative to the folder of this file")

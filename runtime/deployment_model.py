@@ -6,10 +6,13 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from runtime.deployment_section import ARM, SCHEME, Section, local_path, shown
+from runtime.deployment_section import Section, shown
+from runtime.errors import UriError
+from runtime.uris import AssetId, AssetName, LocalPath, parse_uri
 
 __all__ = ["ModelReference", "read_model"]
 
+ARM = "/subscriptions/"
 MODEL_TYPES = ("custom_model", "mlflow_model", "triton_model")
 MODEL_KEYS = ("name", "version", "path", "type", "description", "tags", "properties", "flavors", "stage")
 MODEL_READ_ONLY = ("$schema", "id", "utc_time_created", "creation_context", "job_name", "latest_version")
@@ -123,27 +126,20 @@ def _inline_model(model: Section, folder: str, *, must_exist: bool) -> ModelRefe
     path = model.filled("path", "the model's folder or file")
     if path is None:
         return None
-    if SCHEME.match(path):
-        wrong = _wrong_model_uri(path)
-        if wrong is not None:
-            model.refuse("path", wrong)
-    else:
-        local = local_path(path, folder)
-        if must_exist and not os.path.exists(local):
+    try:
+        uri = parse_uri(path, relative_to=folder)
+    except UriError as error:
+        if must_exist:
+            model.refuse("path", str(error))
+        uri = None
+    if isinstance(uri, AssetName | AssetId):
+        reference = path if path.lower().startswith("azureml:") else f"azureml:{path}"
+        model.refuse("path", f"a registered model is not inline; write it as model: {reference}")
+    elif isinstance(uri, LocalPath):
+        if must_exist and not os.path.exists(uri.path):
             model.refuse("path", f"{shown(path)}: nothing is there; paths are relative to the folder of this file")
-        path = local
+        path = uri.path
     return ModelReference(path=path, name=name or "", version=version or "", type=kind or "")
-
-
-def _wrong_model_uri(path: str) -> str | None:
-    if not path.lower().startswith("azureml:"):
-        return None
-    if not path.lower().startswith("azureml://"):
-        return "names a registered model, which is not inline; write it as model: azureml:<name>:<version>"
-    start = path[10:].partition("/")[0].lower()
-    if start in ("datastores", "jobs") or "/datastores/" in path.lower():
-        return None
-    return f"{shown(path)} is no place of a model; write azureml://datastores/<datastore>/paths/<path>"
 
 
 def _rest_model(root: Section) -> ModelReference | None:

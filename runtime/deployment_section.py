@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import unquote, urlsplit
 
 from runtime.deployment_yaml import Entry, one_line, read_yaml
 from runtime.errors import DeploymentError
 
-__all__ = ["ARM", "SCHEME", "Problems", "Section", "local_path", "read_section", "shown", "snake"]
+__all__ = ["Problems", "Section", "read_section", "shown", "snake"]
 
 INT_MAX = 2**31 - 1
-ARM = "/subscriptions/"
-# A scheme has two letters or more, so that C:\model is a path.
-SCHEME = re.compile(r"(?!(?:file|folder):)[A-Za-z][A-Za-z0-9+.-]+:", re.IGNORECASE)
 TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 MERGE = "merge keys are not read here, nor by Azure ML; write the keys out"
 
@@ -246,14 +241,6 @@ def shown(text: str) -> str:
     if "?" in text and ("://" in text or "sig=" in text.lower()):
         text = text.partition("?")[0] + "?***"
     return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def local_path(path: str, folder: str) -> str:
-    """Find a local path: relative to the deployment file, with the prefixes of contract 7.1, form 22."""
-    if path.lower().startswith(("file:", "folder:")):
-        prefix, _, rest = path.partition(":")
-        path = unquote(urlsplit(path).path) if rest.startswith("//") and prefix.lower() == "file" else rest
-    return os.path.abspath(os.path.join(folder, path))
 
 
 def _below(key: str, name: str) -> str:

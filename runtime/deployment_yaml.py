@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from runtime.errors import DeploymentError
 
-__all__ = ["Entry", "Located", "one_line", "read_yaml"]
+__all__ = ["Entry", "Located", "one_line", "read_documents", "read_yaml"]
 
 MAX_FILE_BYTES = 2**20
 MAX_KEY = 80
@@ -116,6 +116,20 @@ def read_yaml(file: str, note: Note) -> Located:
 def one_line(text: str) -> str:
     """Escape what would break a message into lines, or move the cursor of who reads it."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def read_documents(file: str) -> list[Any]:
+    """Read all YAML documents of a file, every scalar as it is written: a version 1.10 is no number.
+
+    Raises:
+        DeploymentError: it cannot be read, or is no YAML.
+    """
+    try:
+        return list(yaml.load_all(_read_text(file), yaml.BaseLoader))
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(file, error) from None
+    except (yaml.YAMLError, RecursionError):
+        raise _error(file, "not YAML") from None
 
 
 def _read_text(file: str) -> str:

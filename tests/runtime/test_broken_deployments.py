@@ -478,7 +478,20 @@ WRONG = [
     (
         "7.3 inline model that is registered",
         NAMED + "model:\n  path: azureml:heart:3\n  type: mlflow_model\n",
-        ":4: model.path: names a registered model, which is not inline; write it as model: azureml:<name>:<version>",
+        ":4: model.path: a registered model is not inline; write it as model: azureml:heart:3",
+    ),
+    (
+        "7.3 inline model by ARM id",
+        NAMED + f"model:\n  path: {ARM}/models/heart/versions/3\n  type: mlflow_model\n",
+        f":4: model.path: a registered model is not inline; write it as model: azureml:{ARM}/models/heart/versions/3",
+    ),
+    (
+        "7.1 inline model in a store of old",
+        NAMED + "model:\n  path: adl://a.azuredatalakestore.net/m?sig=hunter2\n  type: mlflow_model\n",
+        (
+            ":4: model.path: adl://a.azuredatalakestore.net/m: Azure Data Lake Gen1 was retired; "
+            "move the data to Gen2 and write abfss://…"
+        ),
     ),
     (
         "1.2 model type in the spelling of REST",
