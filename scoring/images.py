@@ -73,7 +73,7 @@ def decode(data: bytes) -> Image:
 def as_tensor(image: Image, shape: Sequence[int], dtype: Any) -> Image:
     """Shape one image as a tensor that holds it alone, -1 standing for any number.
 
-    The axis of images is put before it, one of a single colour behind it; a table of pixels, as models of columns want
+    The axis of images is put before it, that of colours behind a grey one; a table of pixels, as models of columns want
     it, is the image in one row.
 
     Raises:
@@ -81,7 +81,8 @@ def as_tensor(image: Image, shape: Sequence[int], dtype: Any) -> Image:
     """
     if len(shape) == 2 and shape[0] in (-1, 1) and shape[1] in (-1, image.size):
         return _cast(image.reshape(1, -1), dtype)
-    for candidate in (image, image[np.newaxis], image[..., np.newaxis], image[np.newaxis, ..., np.newaxis]):
+    grey = (image[..., np.newaxis], image[np.newaxis, ..., np.newaxis]) if image.ndim == 2 else ()
+    for candidate in (image, image[np.newaxis], *grey):
         if _matches(candidate.shape, shape):
             return _cast(candidate, dtype)
     wanted = " x ".join(map(str, shape))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from io import StringIO
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from scoring.enforcement import Conforming
 from scoring.errors import InputError, ModelLoadError, ModelUseError, PredictionError
+from scoring.own_modules import PACKAGES, UserModules
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
 
 METHODS = (
@@ -35,9 +38,11 @@ class MlflowModel:
     def __init__(self, spec: ScorerSpec) -> None:
         import mlflow.pyfunc
 
+        self._around: AbstractContextManager[Any] = UserModules() if _brings_ours(spec.model_path) else nullcontext()
         try:
             # its warnings are of versions that differ, which the driver tells once; they take most of the time to load
-            self._model = mlflow.pyfunc.load_model(spec.model_path, suppress_warnings=True)
+            with self._around:
+                self._model = mlflow.pyfunc.load_model(spec.model_path, suppress_warnings=True)
         except ModuleNotFoundError as error:
             raise ModelLoadError(_missing_module(spec.model_path, error)) from None
         except Exception as error:
@@ -87,7 +92,8 @@ class MlflowModel:
 
         data = self._tensors(_frame(rows)) if isinstance(rows, pa.Table) else self._image(rows)
         try:
-            return self._method(data)
+            with self._around:
+                return self._method(data)
         except MlflowException as error:
             if "Failed to enforce schema of data" not in str(error):
                 raise
@@ -268,6 +274,17 @@ def _frame(table: pa.Table) -> Any:
                 values[pd.isna(values)] = np.nan
                 frame[name] = values
     return frame
+
+
+def _brings_ours(model_path: str) -> bool:
+    """Tell whether the code saved with a model has modules named as our packages are (design.md section 8)."""
+    try:
+        with open(os.path.join(model_path, "MLmodel"), encoding="utf-8") as source:
+            folder = re.search(r"^ +code: *['\"]?([^'\"\n]+)", source.read(), re.MULTILINE)
+        names = os.listdir(os.path.join(model_path, folder[1])) if folder is not None else []
+    except OSError:
+        return False
+    return any(name.partition(".")[0] in PACKAGES for name in names)
 
 
 def _missing_module(model_path: str, error: ModuleNotFoundError) -> str:

@@ -122,7 +122,7 @@ def read_cell(cell: Cell, plan: ReadPlan) -> CellInput:
         ]
     # failed files are met before the runs around them are read
     place = {part.name: index for index, part in enumerate(cell.slices)}
-    result.accounts.sort(key=lambda account: place[account.name])
+    result.accounts.sort(key=lambda account: (place[account.name], account.start))
     result.quarantine.sort(key=lambda entry: (place[entry["file"]], -1 if entry["row"] is None else entry["row"]))
     return result
 

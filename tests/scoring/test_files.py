@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scoring.cells import InputFile
 from scoring.errors import InputError
-from scoring.files import DecodedStream, InputSpec, check_readable, is_compressed, list_inputs, local_path
+from scoring.files import DecodedStream, InputSpec, check_readable, is_compressed, list_inputs, local_path, unreadable
 from scoring.rows import Dialect
 from tests.csv_texts import chunked, examples
 
@@ -167,6 +167,58 @@ def test_list_any_extension_as_csv(folder):
     assert [decoded(file) for file in listing.files] == [b"x\n", b"x\n"]
 
 
+KNOWN = {
+    "a.csv": "csv", "b.CSV.gz": "csv", "c.csv.zst": "csv", "d.parquet": "parquet", "e.PQT": "parquet",
+    "f.png": "image", "g.JPG": "image", "h.jpeg": "image", "i.tiff": "image", "j.bmp": "image", "k.gif": "image",
+}  # fmt: skip
+
+
+def test_list_every_known_extension(tmp_path):
+    """The extension says how a file is read, in any letter case (contract 4.2)."""
+    for name in KNOWN:
+        stored(tmp_path / name, b"x\n")
+    assert {file.name: file.format for file in list_inputs(InputSpec(url=str(tmp_path))).files} == KNOWN
+    as_csv = list_inputs(InputSpec(url=str(tmp_path), input_format="csv"))
+    assert {file.format for file in as_csv.files} == {"csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"), [("a.avro", "avro"), ("b.csv.bz2", "bz2"), ("README", ""), ("c.TXT", "TXT")]
+)
+def test_list_what_nothing_reads(tmp_path, name, extension):
+    """A file that nothing reads is refused with all that is known, or is listed as one that fails, in Azure's words."""
+    stored(tmp_path / "z.csv", b"x\n")
+    stored(tmp_path / name, b"x\n")
+    known = r"\.csv \.csv\.gz \.csv\.zst \.parquet \.pqt \.png \.jpg \.jpeg \.tiff \.bmp \.gif"
+    with pytest.raises(InputError, match=rf"no reader for {name} \(known: {known}\); choose files with"):
+        list_inputs(InputSpec(url=str(tmp_path)))
+    for url in (tmp_path, tmp_path / name):
+        unknown = list_inputs(InputSpec(url=str(url), unknown="fail")).files[0]
+        text = f"Error processing input file: '{name}'. File type '{extension}' is not supported"
+        assert (unknown.name, unknown.format, unknown.problem) == (name, "unknown", text)
+
+
+def test_list_files_for_a_script(folder):
+    """A script gets every file at the top, hidden and unknown ones too; what is nested is counted (contract 5.1)."""
+    stored(folder / "notes.TXT", b"")
+    listing = list_inputs(InputSpec(url=str(folder), kind="files"))
+    assert names_of(listing) == [
+        *(".hidden.csv", "B.CSV", "_done.csv", "a b.csv.gz", "a.csv", "b.csv", "notes.TXT", "z.csv.zst", "é.csv"),
+    ]
+    assert (dict(listing.skipped), {file.format for file in listing.files}) == ({"nested": 5}, {"file"})
+    assert {file.problem for file in listing.files} == {""}
+
+
+def test_list_files_for_a_script_and_all_below(tmp_path):
+    """Files of one folder stand together, which the order of their paths would not give (contract 5.1)."""
+    for name in ("a", "a.b/1", "a-b/1", "b/x/1", "b/2", "b.c/1", "z", ".git/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        stored(tmp_path / name, b"")
+    listing = list_inputs(InputSpec(url=str(tmp_path), kind="files", recursive=True))
+    assert names_of(listing) == ["a", "z", ".git/1", "a-b/1", "a.b/1", "b/2", "b.c/1", "b/x/1"]
+    assert listing.skipped == ()
+
+
 def test_local_paths(tmp_path, monkeypatch):
     """Paths and file: URLs become absolute paths."""
     monkeypatch.chdir(tmp_path)
@@ -274,6 +326,19 @@ def test_check_refuses_what_cannot_be_opened(tmp_path):
     file = InputFile(name="a.csv", url=str(tmp_path / "a.csv"), size_bytes=0, version="")
     with pytest.raises(InputError, match=r"a\.csv: cannot be read: No such file or directory"):
         check_readable(file, Dialect())
+
+
+def test_check_leaves_what_a_script_reads(tmp_path):
+    """What a scoring script reads, or nothing does, is not looked at; Parquet and images are only opened."""
+    for kind in ("file", "unknown"):
+        gone = InputFile(name="a.csv", url=str(tmp_path / "gone"), size_bytes=0, version="", format=kind)
+        assert unreadable(gone, Dialect()) == ""
+    for name in ("a.parquet", "a.png"):
+        listed = stored(tmp_path / name, b"\0")
+        (listed,) = list_inputs(InputSpec(url=listed.url)).files
+        assert unreadable(listed, Dialect()) == ""
+        (tmp_path / name).unlink()
+        assert unreadable(listed, Dialect()) == "cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize("name", [*STORED, "empty.csv", "empty.csv.gz", "empty.csv.zst"])

@@ -293,6 +293,36 @@ def test_model_that_cannot_be_loaded(tmp_path, numbers):
         MlflowModel(ScorerSpec(model_path=str(path)))
 
 
+def test_code_with_modules_named_as_ours(tmp_path):
+    """The code saved with a model may have a `scoring` or a `runtime` of its own; ours is in place afterwards."""
+    for name in ("scoring", "runtime"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+        (tmp_path / name / "readers.py").write_text(f"NAME = 'their {name}'\n")
+    (tmp_path / "model.py").write_text(
+        SEEING.replace("return [repr((model_input, params))]", "return [NAME + later()] * len(model_input)").replace(
+            "import mlflow\n", "import mlflow\nfrom scoring.readers import NAME\n"
+        )
+        + "\n\ndef later():\n    from runtime.readers import NAME\n    return ', ' + NAME\n"
+    )
+    save = """
+import sys, mlflow
+mlflow.pyfunc.save_model(
+    "saved", python_model="model.py", code_paths=["scoring", "runtime"], pip_requirements=[],
+)
+"""
+    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True, capture_output=True)
+    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("scoring", "runtime")}
+    path = list(sys.path)
+    try:
+        model = MlflowModel(ScorerSpec(model_path=str(tmp_path / "saved")))
+        for _ in range(2):
+            assert model.predict(pa.table({"a": [1, 2]})) == ["their scoring, their runtime"] * 2
+    finally:
+        sys.path[:] = path
+    assert {name: sys.modules[name] for name in ours} == ours
+
+
 @pytest.mark.parametrize("serialization", ["skops", "cloudpickle"])
 def test_predict_of_either_serialization(tmp_path, serialization):
     """Models saved by skops and by cloudpickle predict alike."""

@@ -15,14 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring import scan_csv, scanner, slices
-from scoring.cells import Cell, cell_rows_for, identity_digest, input_digest, name_digest, slice_digest
+from scoring.cells import (
+    Cell,
+    MiniBatch,
+    Slice,
+    cell_rows_for,
+    file_digest,
+    identity_digest,
+    input_digest,
+    name_digest,
+    slice_digest,
+)
 from scoring.files import DecodedStream, InputSpec, Listing, list_inputs
 from scoring.readers import fetch
 from scoring.reference import Column, grid_cells, header_names, records
 from scoring.rows import Dialect
 from scoring.rows import header_names as fast_header_names
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells, StagedCover
-from scoring.scanner import Scan, sample
+from scoring.scanner import Scan, choose_grid, sample
 from tests.csv_texts import PACKED, csv_files, examples, write_files
 
 COLUMNS = [Column(name="n", type="long"), Column(name="s", type="string"), Column(name="t", type="datetime")]
@@ -143,6 +153,99 @@ def test_limit_takes_the_first_rows(files, cell_rows, limit):
     total = sum(rows for _, rows, _ in rows_of(files))
     with scanned(files, cell_rows, limit_rows=limit) as (_, cells):
         assert sum(cell.rows for cell in cells) == min(limit, total)
+
+
+# Files that are not cut
+
+
+def test_cells_of_files_for_a_script(tmp_path):
+    """Each file is a cell of one row that covers its bytes, whatever is in it (contract 5.1)."""
+    contents = {"a.txt": b"?" * 70, ".b": b"", "c.csv": b"n,x\n1\n"}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    files = list_inputs(InputSpec(url=str(tmp_path), kind="files")).files
+    assert choose_grid(files, Dialect(), -1) == Grid(cell_rows=0, estimated_rows=3)
+    cells = list(Scan(files, Dialect(), Begin(), 0).run())
+    assert [part for cell in cells for part in cell.slices] == [
+        Slice(
+            file=number, name=name, url=str(tmp_path / name), offset=0, start=0, stop=len(contents[name]), rows=1,
+            format="file",
+        )
+        for number, name in enumerate([".b", "a.txt", "c.csv"])
+    ]  # fmt: skip
+    assert MiniBatch(number=0, cells=tuple(cells[1:2])).describe() == "a.txt"
+
+
+def test_files_of_a_script_that_are_staged(tmp_path):
+    """A part of whole files is found again by their identities, and by their bytes where times differ."""
+    for name, data in {"a": b"1", "b": b"22", "c": b"", "d": b"333"}.items():
+        (tmp_path / name).write_bytes(data)
+    spec = InputSpec(url=str(tmp_path), kind="files")
+    files = list_inputs(spec).files
+    parts = [part for cell in Scan(files, Dialect(), Begin(), 0).run() for part in cell.slices][:3]
+    digests = [file_digest(part.url, part.start, part.stop) for part in parts]
+    cover = StagedCover(
+        key="k", name_digest=name_digest("a"), start=0, length=3, rows=3, identity=identity_digest(files[:3]),
+        input_digest=input_digest((part.name, part.start, part.stop, digest) for part, digest in zip(parts, digests, strict=True)),
+    )  # fmt: skip
+
+    def staged():
+        begin = Begin(staged=(cover,))
+        found = list(Scan(list_inputs(spec).files, Dialect(), begin, 0).run())
+        return [len(each.cells) if isinstance(each, StagedCells) else each.slices[0].name for each in found]
+
+    assert staged() == [3, "d"]
+    os.utime(tmp_path / "b", ns=(1, 1))
+    assert staged() == [3, "d"]
+    (tmp_path / "b").write_bytes(b"23")
+    assert staged() == ["a", "b", "c", "d"]
+
+
+@given(st.binary(max_size=300), st.integers(0, 300), st.integers(0, 300))
+def test_digest_of_a_range(private_temporary_folder, data, start, stop):
+    """A range of a file has the digest of its bytes, however long it is."""
+    path = private_temporary_folder / "range"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scoring.cells.DIGEST_BYTES", 7)
+        assert file_digest(str(path), start, stop) == slice_digest(data[start:stop])
+    path.unlink()
+
+
+def test_files_that_cannot_be_read_fail_alone_where_asked(tmp_path):
+    """A deployment's file that is no text, or that nothing reads, is a slice with the problem, not the job's end."""
+    write_files(tmp_path, [("a.csv", b"a,\0\n"), ("b.avro", b"?"), ("c.csv", b"a\n1\n"), ("d.csv.gz", b"a\n1\n")])
+    driver, scanned = Pipe()
+    for message in (InputSpec(url=str(tmp_path), unknown="fail"), Begin(cell_rows=-1)):
+        driver.send(message)
+    scanner.main(scanned)
+    said = [driver.recv() for _ in range(7)]
+    problems = [part.problem for cell in said if isinstance(cell, Cell) for part in cell.slices]
+    assert [problem[:24] for problem in problems] == [
+        "not a text file (it has ",
+        "Error processing input f",
+        "",
+        "not a gz file, whatever ",
+    ]
+    assert isinstance(said[-1], ScanEnd)
+    driver.send(InputSpec(url=str(tmp_path), include=("a.csv",)))
+    scanner.main(scanned)
+    assert isinstance(driver.recv(), Refused)
+    driver.close()
+    scanned.close()
+
+
+@pytest.mark.parametrize("extension", ["", ".gz"])
+def test_without_a_grid_a_file_is_one_cell(extension):
+    """A file that cannot be read on is one cell all the same, where a cell is a file."""
+    broken = b'a\n1\n2\n"' + b"3\n" * 99
+    torn = PACKED[".gz"](b"a\n" + b"1\n" * 7)[:-3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_csv, "MAX_RECORD_BYTES", 100)
+        patch.setattr(slices, "MAX_RECORD_BYTES", 100)
+        with scanned([("a.csv" + extension, torn if extension else broken), ("b.csv", b"a\n5\n")], 0) as (_, cells):
+            found = [[(part.rows, bool(part.problem)) for part in cell.slices] for cell in cells]
+    assert found == [[(7 if extension else 2, False), (0, True)], [(1, False)]]
 
 
 # What is staged already
