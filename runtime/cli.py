@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+DEPLOYMENT_FILES = (".yml", ".yaml", ".json")
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -38,7 +39,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     return tuple(name for name in value.split(",")) if value else ()
 
 
-def _one(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str:
+def _one(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    if not values:
+        return None
     if len(values) > 1:
         raise click.BadParameter(
             "given twice; a glob takes many files: --input 'data/*.csv'", param_hint=parameter.opts[0]
@@ -46,27 +49,35 @@ def _one(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) 
     return values[0]
 
 
-def _refuse_more(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> None:
-    if words:
+def _deployment(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> str | None:
+    for word in words[1:] if words and words[0].lower().endswith(DEPLOYMENT_FILES) else words:
         hint = "quote a glob, so that the shell leaves it alone: --input 'data/*.csv'"
-        raise click.UsageError(f"Got unexpected extra argument ({words[0]}); {hint}")
+        raise click.UsageError(f"Got unexpected extra argument ({word}); {hint}")
+    return words[0] if words else None
 
 
 RUN_OPTIONS: list[Callable[..., Any]] = [
     click.option(
         "--model",
-        required=True,
-        help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…",
+        default=None,
+        help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…; "
+        "beside a deployment: instead of the model it names.",
     ),
     click.option(
         "--input",
         "input",
-        required=True,
         multiple=True,
         callback=_one,
-        help="File, folder or glob to score: a local path or a file: URL.",
+        help="File, folder or glob to score: a local path or a file: URL; "
+        "beside a deployment also what workspace.yml can find.",
     ),
-    click.option("--output", default="", help="Folder for the score file.  [default: ./scoreline/JOB NAME/score]"),
+    click.option(
+        "--output",
+        "--output-path",
+        "output",
+        default=None,
+        help="Folder for the score file, or the file.  [default: ./scoreline/JOB NAME/score]",
+    ),
     click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
     click.option(
         "--input-type",
@@ -97,7 +108,18 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         help="Type of a column, before the signature's; may be repeated.",
     ),
     click.option("--date-format", default=None, help="How dates are written, as for strptime.  [default: ISO 8601]"),
-    click.option("--output-file-name", default="predictions.csv", show_default=True, help="Name of the score file."),
+    click.option(
+        "--output-file-name",
+        default=None,
+        help="Name of the score file.  [default: the deployment's, or predictions.csv]",
+    ),
+    click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["azureml", "csv", "jsonl"]),
+        default=None,
+        help="How scores are written.  [default: azureml for a deployment, csv for a model]",
+    ),
     click.option(
         "--if-exists",
         type=click.Choice(["fail", "overwrite", "append"]),
@@ -107,8 +129,8 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
     ),
     click.option(
         "--output-header/--no-output-header",
-        default=True,
-        help="Whether the score file begins with a header.  [default: it does]",
+        default=None,
+        help="Whether the score file begins with a header.  [default: with format csv it does]",
     ),
     click.option("--keep", callback=_names, metavar="A,B", help="Copy these input columns before the predictions."),
     click.option("--method", default="predict", show_default=True, help="What to call: predict, predict_proba, …"),
@@ -131,6 +153,12 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         type=click.IntRange(0),
         default=None,
         help="Rows of one predict call; 0: one call for each file.  [default: chosen from the input]",
+    ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        default=None,
+        help="As Azure ML scores a model: one predict per file, and a file with a row that does not fit fails.",
     ),
     click.option(
         "--cells-per-mini-batch",
@@ -158,7 +186,34 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         type=float,
         default=None,
         metavar="SECONDS",
-        help="For one mini-batch.  [default: none]",
+        help="For one mini-batch; the first of each worker has longer.  [default: the deployment's, or none]",
+    ),
+    click.option(
+        "--task-overhead-timeout",
+        "task_overhead_s",
+        type=click.FloatRange(0),
+        default=600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How much longer the first mini-batch of a worker may take.",
+    ),
+    click.option(
+        "--init-timeout",
+        "init_timeout_s",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="For a scoring script to load and init().  [default: 600, or 3 timeouts and 30 s]",
+    ),
+    click.option(
+        "--logs", default=None, metavar="DIR", help="Folder for logs.  [default: in a deployment's job folder]"
+    ),
+    click.option(
+        "--on-mismatch",
+        type=click.Choice(["warn", "fail"]),
+        default="warn",
+        show_default=True,
+        help="What to do where the model was saved with other versions than run here.",
     ),
     click.option(
         "--grace",
@@ -188,23 +243,45 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
 ]
 
 
-def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(RUN_OPTIONS):
-        command = option(command)
-    return command
+INVOCATION_OPTIONS: list[Callable[..., Any]] = [
+    click.option("--mini-batch-size", type=int, default=None, help="Files of one mini-batch of a deployment."),
+    click.option("--instance-count", type=int, default=None, help="Instances of a deployment: workers, here."),
+    click.option("--set", "set", multiple=True, metavar="A.B=C", help="Override a setting; may be repeated."),
+    click.option("--file", default=None, metavar="YAML", help="Inputs and outputs of the job, as for az ml."),
+    click.option("--request", default=None, metavar="JSON", help="Body of a REST invocation; - reads standard input."),
+    click.option("--deployment-name", default=None, help="Refuse a deployment of another name."),
+    click.option("--experiment-name", default=None, help="MLflow experiment that a scoring script logs to."),
+    click.option(
+        "--workspace",
+        default=None,
+        metavar="YAML",
+        help="What names of datastores, data and models stand for.  [default: workspace.yml, if there is one]",
+    ),
+]
+
+
+def _with(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @scoreline.command(context_settings=HELP)
-@_with_options
-@click.argument("more", nargs=-1, metavar="", expose_value=False, callback=_refuse_more)
+@click.argument("deployment", nargs=-1, metavar="[DEPLOYMENT.YML]", callback=_deployment)
+@_with(RUN_OPTIONS)
+@_with(INVOCATION_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt to standard output.")
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 @click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
 def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-    r"""Score the rows of CSV files with an MLflow model.
+    r"""Score files with an MLflow model, or as an Azure ML batch deployment says.
 
-    The scores appear as one file, in the order of the input, with a receipt. A run that was stopped, by whatever,
-    goes on when the same command is given again.
+    Give --model, or the YAML file of a deployment with its model and scoring script as they are. The scores appear as
+    one file, in the order of the input, with a receipt. A run that was stopped, by whatever, goes on when the same
+    command is given again.
 
     \b
     Exit codes: 0 complete, 1 failed and would fail again, 2 refused before any work,
@@ -212,8 +289,25 @@ def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
     """
     if as_json and options["limit"]:
         raise click.UsageError("--limit prints rows and --json prints the receipt: give one of them")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = _given(options)
     sys.exit(_run(given, as_json=as_json, quiet=quiet, debug=debug))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Keep what was given, and refuse what only a deployment takes."""
+    given = {name: value for name, value in options.items() if value not in (None, "")}
+    only = ("mini_batch_size", "instance_count", "set", "file", "request", "deployment_name", "experiment_name")
+    if "deployment" not in given:
+        if "model" not in given:
+            raise click.UsageError("Give --model, or the YAML file of a deployment.")
+        for name in only:
+            if given.get(name):
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--{option} goes with the YAML file of a deployment, not with --model alone")
+        if "input" not in given:
+            raise click.UsageError("Missing option '--input'.")
+        given = {name: value for name, value in given.items() if name not in (*only, "workspace")}
+    return given
 
 
 def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) -> int:
@@ -270,7 +364,10 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
     """Start the fork server before anything else is even imported, if the model is where it says."""
     from runtime.forkserver import ForkServer, forks, open_log
 
-    model = options["model"]
+    model = options.get("model")
+    if model is None or "deployment" in options:
+        # only the deployment says what is to be imported
+        return None
     if not forks(options.get("engine", "local")) or not os.path.isfile(os.path.join(model, "MLmodel")):
         return None
     return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug))

@@ -18,7 +18,7 @@ from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import Progress
 from runtime.record import JobRecord
 from runtime.score_file import ScoreFile
-from scoring.cells import Cell, SliceAccount
+from scoring.cells import Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec
@@ -37,6 +37,18 @@ class Observer(Protocol):
 
     def ready(self, event: Ready) -> None:
         """Learn that a worker is ready."""
+        ...
+
+    def load_failed(self, event: LoadFailed) -> None:
+        """Learn that no worker can be had."""
+        ...
+
+    def scored(self, event: Scored, batch: MiniBatch) -> None:
+        """Learn that a mini-batch is staged."""
+        ...
+
+    def failed(self, event: Failed, batch: MiniBatch) -> None:
+        """Learn that an attempt failed."""
         ...
 
     def tick(self) -> None:
@@ -58,6 +70,9 @@ class Dispatch:
         grid: as the scanner chose it.
         staged: score bytes of the parts that are staged already, by key.
         probing: whether the model is probed before rows are cut or grouped.
+        by_file: whether a scoring script takes whole files, so that there are no columns to find.
+        empty_allowed: whether the job may complete though nothing was scored (contract 5.4 forbids it to append_row).
+        files_per_timeout: the timeout is for so many files; a mini-batch of more has more; 0: for each mini-batch.
         observer: who follows.
         timeout_s: how long a mini-batch may take; None: as long as others let expect.
         resumed: mini-batches taken from what was staged.
@@ -75,6 +90,9 @@ class Dispatch:
     staged: dict[str, int]
     probing: bool
     observer: Observer
+    by_file: bool = False
+    empty_allowed: bool = False
+    files_per_timeout: int = 0
     timeout_s: float | None = None
     resumed: int = 0
     resumed_rows: int = 0
@@ -91,6 +109,8 @@ class Dispatch:
             ScorelineError: the job must stop; what is staged is kept.
         """
         self._columns = self.record.columns
+        if self.by_file:
+            self._probe = "done"
         while not (self.plan.exhausted and self.progress.idle):
             self._listen()
             self._hand_out()
@@ -100,8 +120,34 @@ class Dispatch:
             raise UsageError("the input has no rows to score")
         self.progress.check_limit(self.plan.rows)
         self._stop_if_needed()
-        if not self.progress.scored:
-            raise ScorelineError(f"no row could be scored: {self.progress.main_cause()}; nothing was published")
+        if not self.progress.scored and not self.empty_allowed:
+            raise ScorelineError(self._nothing_scored())
+        self._stage_abandoned()
+
+    def _nothing_scored(self) -> str:
+        if self.by_file:
+            return (
+                "No succeeded mini batch item returned from run(): "
+                f"{self.progress.failures_text()}; nothing was published"
+            )
+        why = self.progress.failures_text() if self.progress.abandoned else self.progress.main_cause()
+        return f"no row could be scored: {why}; nothing was published"
+
+    def _stage_abandoned(self) -> None:
+        """Account for what could not be scored, now that the job completes in spite of it."""
+        waiting = list(self.progress.abandoned.values())
+        self.progress.abandoned = {}
+        while waiting or not self.progress.idle:
+            while waiting and self.engine.wanted() > 0:
+                lost = waiting.pop()
+                self.progress.started(lost.batch)
+                self.engine.submit(Score(batch=lost.batch, give_up=lost.reason))
+            for event in self.engine.wait(POLL_S):
+                self._take(event)
+            self.observer.tick()
+            if self.progress.error is None and self.progress.abandoned:
+                raise ScorelineError(f"what was not scored cannot be staged: {self.progress.failures_text()}")
+            self._stop_if_needed()
 
     def _listen(self) -> None:
         """Take what the workers and the scanner say, waiting only where neither has anything to say."""
@@ -123,6 +169,7 @@ class Dispatch:
                 self._columns = self._columns or event.columns
                 self.observer.ready(event)
             case LoadFailed():
+                self.observer.load_failed(event)
                 if event.refused:
                     raise ModelUseError(event.reason)
                 # of a death the last words are all that is known; a failure said why
@@ -139,7 +186,9 @@ class Dispatch:
                 # what the probe met, the scoring meets again, and reports
                 self._probe = "done"
             case Failed():
-                self.progress.failed(event)
+                batch = self.progress.failed(event)
+                self.observer.failed(event, batch)
+                self.progress.check_limit(self.plan.rows if self.plan.complete else None)
             case Returned():
                 self.progress.returned(event)
 
@@ -151,6 +200,7 @@ class Dispatch:
         if self.progress.columns and not named:
             self.output.record_header(self.progress.columns)
         self.output.remove_spooled(part.url for part in batch.slices)
+        self.observer.scored(event, batch)
         self.progress.check_limit(self.plan.rows if self.plan.complete else None)
 
     def _probed(self, event: Probed) -> None:
@@ -179,8 +229,15 @@ class Dispatch:
             if batch is None:
                 return
             self.progress.started(batch)
-            timeout_s = self.timeout_s or self.plan.patience_s(len(batch.cells))
-            self.engine.submit(Score(batch=batch, columns=self._columns, timeout_s=timeout_s))
+            self.engine.submit(Score(batch=batch, columns=self._columns, timeout_s=self._timeout_s(batch)))
+
+    def _timeout_s(self, batch: MiniBatch) -> float | None:
+        if self.timeout_s is None:
+            return self.plan.patience_s(len(batch.cells))
+        if not self.files_per_timeout:
+            return self.timeout_s
+        files = len({part.file for part in batch.slices})
+        return self.timeout_s * max(1, -(-files // self.files_per_timeout))
 
     def _may_score(self) -> bool:
         # where the signature names the columns, other workers need not wait for the probe

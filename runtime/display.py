@@ -88,7 +88,8 @@ class Display:
             completed={"loading": 0, "scoring": report.progress.bytes_done}.get(report.stage, report.bytes_total),
             total=None if report.stage == "loading" else report.bytes_total,
             refresh=True,
-            detail=f"{rows:,} rows, {_rate(report, now):,.0f} rows/s, {_files(report)}{_quarantined(report)}",
+            detail=f"{rows:,} {report.unit}, {_rate(report, now):,.0f} {report.unit}/s, "
+            f"{_files(report)}{_quarantined(report)}",
         )
 
 
@@ -116,7 +117,7 @@ def _line(report: Report, now: float) -> str:
     done = report.progress.bytes_done / max(report.bytes_total, 1)
     left = max(report.estimated_rows - rows, 0) / rate if rate else 0.0
     return (
-        f"scored {rows:,} rows ({min(done, 1.0):.0%} of {_files(report)}), {rate:,.0f} rows/s, "
+        f"scored {rows:,} {report.unit} ({min(done, 1.0):.0%} of {_files(report)}), {rate:,.0f} {report.unit}/s, "
         f"about {left:,.0f} s left{_quarantined(report)}"
     )
 
@@ -133,10 +134,18 @@ def closing_lines(receipt: Receipt, tell: Callable[[str], None], *, kept: bool =
     for file in receipt.content["files"]:
         if file.get("problem"):
             tell(f"not read to its end: {file['file']}: {file['problem']}")
+    failed = receipt.content.get("failed_files", {})
+    for name, reason in list(failed.items())[:MOST_CAUSES]:
+        tell(f"FAILED FILE: {name}: {reason}")
+    if len(failed) > MOST_CAUSES:
+        tell(f"FAILED FILES: {len(failed) - MOST_CAUSES:,} more, see the receipt")
     seconds = receipt.timings["total_s"]
     fresh = rows["read"] - receipt.content["invocation"]["resumed_rows"]
-    quarantined = f"{lost:,} quarantined" + (f" ({receipt.content['output']['quarantine']})" if lost and kept else "")
+    unit = receipt.content.get("unit", "rows")
+    quarantine = receipt.content["output"]["quarantine"]
+    not_scored = f"{lost:,} {'quarantined' if unit == 'rows' else 'failed'}"
+    quarantined = not_scored + (f" ({quarantine})" if lost and kept else "")
     tell(
-        f"{receipt.url if kept else 'not kept'}: {rows['scored']:,} rows, {quarantined}, {seconds:.1f} s, "
-        f"{fresh / max(receipt.timings['scoring_s'], 1e-3):,.0f} rows/s"
+        f"{receipt.url if kept else 'not kept'}: {rows['scored']:,} {unit}, {quarantined}, {seconds:.1f} s, "
+        f"{fresh / max(receipt.timings['scoring_s'], 1e-3):,.0f} {unit}/s"
     )

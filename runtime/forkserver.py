@@ -22,6 +22,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import IO
 
@@ -130,9 +131,12 @@ class ForkServer:
         starts: how often it was started.
     """
 
-    def __init__(self, model_path: str, *, threads: int, log: IO[bytes]) -> None:
+    def __init__(
+        self, model_path: str, *, threads: int, log: IO[bytes], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         self.threads = threads
+        self._environment = dict(environment or {})
         self.pids: dict[int, int] = {}
         self.statuses: dict[int, int] = {}
         self.starts = 0
@@ -143,7 +147,7 @@ class ForkServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            environment = worker_environment(self.threads)
+            environment = {**worker_environment(self.threads), **self._environment}
             self._process = start_module(
                 "runtime.forkserver", theirs.fileno(), self._model_path, environment=environment, log=self.log
             )
@@ -186,6 +190,15 @@ class ForkServer:
             self._unread = self._unread[REPORT.size :]
             (self.pids if kind == b"F" else self.statuses)[one] = other
         return True
+
+    def await_ends(self, numbers: Iterable[int], wait_s: float) -> None:
+        """Wait for workers that were told to end."""
+        deadline = time.monotonic() + wait_s
+        for number in numbers:
+            while self.socket is not None and self.pids.get(number, 0) not in self.statuses:
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([self.socket], [], [], left)[0] or not self.read():
+                    return
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the server, and with it every worker that has not ended."""

@@ -16,55 +16,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from runtime.dispatch import Dispatch
-from runtime.engines import Engine, Ready, Setup
-from runtime.errors import InterruptedJobError, OutputError, ScorelineError
+from runtime.engines import DEFAULT_END_S, Engine, Setup
+from runtime.errors import InterruptedJobError, OutputError, ScorelineError, UsageError
+from runtime.follow import Following, Report
 from runtime.forkserver import ForkServer, forks, open_log
 from runtime.limits import usable_cpus
-from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel, signature_names
+from runtime.logs import JobLogs, default_logs
 from runtime.options import Options
 from runtime.parts import PartKey
 from runtime.plan import Plan, Scanner
-from runtime.progress import Progress
+from runtime.progress import MAX_ATTEMPTS, ErrorThreshold, Progress
 from runtime.receipt import Receipt, build_receipt, header_line, inputs_digest
 from runtime.record import JobRecord
+from runtime.requirements import describe, mismatches
 from runtime.score_file import ScoreFile
+from runtime.target import ModelTarget, ScriptTarget, find_target, script_threads
 from scoring.cells import Cell
 from scoring.files import InputSpec, Listing, local_path
 from scoring.scan import Begin, ScanEnd, StagedCells, StagedCover
-from scoring.specs import ReadPlan, ScorerSpec
+from scoring.specs import ReadPlan
 
 __all__ = ["Job", "Report", "run", "run_limited"]
 
-
-@dataclass(slots=True)
-class Report:
-    """What a watcher may know of a running job.
-
-    Attributes:
-        stage: loading, scoring or publishing.
-        progress: outcomes so far.
-        files: input files.
-        bytes_total: bytes of input, as stored.
-        estimated_rows: rows the input is thought to have; exact once it is scanned.
-        workers: how many.
-        scoring_since: when the first worker was ready (`time.monotonic`); 0 before.
-        resumed_rows: rows that an earlier run staged.
-    """
-
-    stage: str = "loading"
-    progress: Progress | None = None
-    files: int = 0
-    bytes_total: int = 0
-    estimated_rows: int = 0
-    workers: int = 0
-    scoring_since: float = 0.0
-    resumed_rows: int = 0
+SHUTDOWN_S = 30.0
+"""How long the shutdown function of a scoring script may take."""
 
 
 Watcher = Callable[[Report], None]
@@ -125,13 +106,14 @@ class Job:
         self._server = server
         self._watch = watch or (lambda _: None)
         self._notice = notice or (lambda _: None)
-        self._report = Report()
         self._began = time.monotonic()
         self._signal = 0
         self._signed = True
+        self._threads = 1
+        self._mismatches: list[dict[str, str]] = []
         # before anything runs a signal stops at once, afterwards where the loop looks
         self._signals_wait = False
-        self._versions: dict[str, str] = {}
+        self._following = Following(watch=self._watch, notice=self._notice, check=self._check)
 
     def run(self) -> Receipt:
         """Do it.
@@ -140,10 +122,21 @@ class Job:
             ScorelineError: see `run`.
         """
         with ExitStack() as stack, self._signals():
-            return self._open_and_run(stack)
+            try:
+                receipt = self._open_and_run(stack)
+            except (InterruptedJobError, KeyboardInterrupt) as error:
+                self._following.finished("Canceled", [str(error)])
+                raise
+            except ScorelineError as error:
+                self._following.finished("Failed", [str(error)])
+                raise
+            self._following.finished("Completed", [])
+            return receipt
 
     def _open_and_run(self, stack: ExitStack) -> Receipt:
         options = self._options
+        for text in options.notices:
+            self._notice(text)
         output = ScoreFile(options.output_folder, options.output_name)
         # last of all: no worker stages when the claim is gone
         stack.callback(output.release)
@@ -151,22 +144,23 @@ class Job:
         stack.callback(log.close)
         if self._server is not None:
             stack.callback(self._server.stop)
-        model = self._model(stack)
+        target = find_target(options, stack, self._notice)
         # workers and scanner start while this process goes on reading
-        engine = self._engine(model, log)
+        engine = self._engine(target, log)
         stack.callback(engine.close)
-        mlmodel = read_mlmodel(model.path)
-        self._signed = bool(mlmodel.get("signature"))
-        spec = options.input_spec(signature_names(mlmodel))
+        mlmodel = target.mlmodel()
+        self._signed = target.by_file or bool(mlmodel.get("signature"))
+        spec = options.input_spec(target.names())
         scanner = Scanner(spec, log)
         stack.callback(scanner.close)
         _refuse_output_in_input(output, spec)
         asked = JobRecord(
-            model=model_digest(model.path),
+            model=target.digest(),
             settings=options.settings(),
-            cell_rows=-1 if options.chunk_rows is None else options.chunk_rows,
-            threads=options.threads or 1,
+            cell_rows=options.grid,
+            threads=options.threads or (0 if target.by_file else 1),
         )
+        self._tell_mismatches(target)
         listing = scanner.expect(Listing)
         output.claim()
         if not options.job_name_given:
@@ -175,6 +169,7 @@ class Job:
         complete = self._complete(output, asked, listing, lambda: Scanner(spec, log))
         if complete is not None:
             return complete
+        self._open_logs(target, listing, engine)
         record = self._resumed(output, asked)
         # killed before the columns were named: what is staged cannot be published without them
         staged = output.staged(record.fingerprint_bytes) if output.header() else []
@@ -182,8 +177,8 @@ class Job:
         if record.cell_rows != grid.cell_rows or output.job() is None:
             record = replace(record, cell_rows=grid.cell_rows)
             output.record_job(record.to_json())
-        engine.start(self._setup(record, model, spec, output))
-        progress = Progress(limit=options.quarantine_limit, columns=output.header())
+        engine.start(self._setup(record, target, spec, output))
+        progress = self._progress(output)
         estimated_cells = grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files)
         dispatch = Dispatch(
             engine=engine,
@@ -191,29 +186,74 @@ class Job:
             plan=Plan(
                 listing.files,
                 workers=engine.workers,
-                cells_per_batch=options.cells_per_mini_batch,
+                cells_per_batch=options.files_per_mini_batch or options.cells_per_mini_batch,
                 estimated_cells=estimated_cells,
+                by_folder=target.by_file,
             ),
             progress=progress,
             output=output,
             record=record,
             grid=grid,
             staged={key: size_bytes for _, key, size_bytes in staged},
-            probing=options.chunk_rows is None,
+            probing=options.grid < 0,
+            by_file=target.by_file,
+            empty_allowed=options.output_action == "summary_only",
+            files_per_timeout=0 if options.files_per_mini_batch else options.mini_batch_size,
             timeout_s=options.timeout_s,
-            observer=self,
+            observer=self._following,
         )
-        self._dispatch = dispatch
-        self._report.progress = progress
+        self._following.begin(dispatch, unit="files" if target.by_file else "rows")
         self._report.files = len(listing.files)
         self._report.bytes_total = sum(file.size_bytes for file in listing.files)
-        self._report.estimated_rows = grid.estimated_rows
-        self._report.workers = engine.workers
         if staged:
             self._notice(f"resuming: {len(staged):,} mini-batch{'es are' if len(staged) > 1 else ' is'} scored already")
         self._signals_wait = True
         self._score(dispatch)
-        return self._publish(output, dispatch, listing, model)
+        if target.by_file:
+            # what its shutdown function writes belongs to the output
+            engine.close()
+        return self._publish(output, dispatch, listing, target)
+
+    @property
+    def _report(self) -> Report:
+        return self._following.report
+
+    def _progress(self, output: ScoreFile) -> Progress:
+        options = self._options
+        threshold = None if options.error_threshold is None else ErrorThreshold(files=options.error_threshold)
+        # a deployment's threshold alone decides, unless a limit is given
+        limit = options.quarantine_limit if threshold is None or options.max_quarantined is not None else None
+        attempts = MAX_ATTEMPTS if options.max_retries is None else options.max_retries + 1
+        return Progress(limit=limit, threshold=threshold, max_attempts=attempts, columns=output.header())
+
+    def _open_logs(self, target: ModelTarget | ScriptTarget, listing: Listing, engine: Engine) -> None:
+        options = self._options
+        folder = options.logs
+        if not folder and options.deployment:
+            folder = default_logs(options.job_folder, os.environ)
+        if not folder:
+            return
+        logs = JobLogs.at(folder, notice=self._notice)
+        logs.began(
+            [
+                f"deployment: {options.deployment}" if options.deployment else f"model: {target.uri}",
+                f"input: {options.input} ({len(listing.files):,} files)",
+                f"output: {options.output_folder}",
+                f"workers: {engine.workers}",
+            ]
+        )
+        self._following.logs = logs
+
+    def _tell_mismatches(self, target: ModelTarget | ScriptTarget) -> None:
+        """Say once where the model was saved with other versions than run here."""
+        if not target.path or not os.path.isdir(target.path):
+            return
+        found = mismatches(target.path)
+        self._mismatches = [asdict(each) for each in found]
+        if found and self._options.on_mismatch == "fail":
+            raise UsageError(f"{describe(found)}; --on-mismatch warn scores all the same")
+        if found:
+            self._notice(describe(found))
 
     def _score(self, dispatch: Dispatch) -> None:
         """Score until nothing is left, and let the workers go."""
@@ -242,19 +282,7 @@ class Job:
                 "add one, or give --types column=type"
             )
 
-    def ready(self, event: Ready) -> None:
-        """Note when the first worker was ready."""
-        if not self._report.scoring_since:
-            self._report.scoring_since = time.monotonic()
-            self._report.stage = "scoring"
-            self._versions = dict(event.versions)
-
-    def tick(self) -> None:
-        """Let the watcher look, and stop the job if a signal came."""
-        if self._dispatch.plan.complete:
-            self._report.estimated_rows = self._dispatch.plan.rows
-        self._report.resumed_rows = self._dispatch.resumed_rows
-        self._watch(self._report)
+    def _check(self) -> None:
         if self._signal:
             self._stop_for_signal()
 
@@ -264,15 +292,7 @@ class Job:
             f"stopped by {name}; what is staged is kept, the same command goes on from there", self._signal
         )
 
-    def _model(self, stack: ExitStack) -> ModelFolder:
-        if not is_remote(self._options.model):
-            return find_model(self._options.model)
-        folder = tempfile.mkdtemp(prefix="scoreline-model-")
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        self._notice(f"fetching {self._options.model}")
-        return fetch_model(self._options.model, folder)
-
-    def _engine(self, model: ModelFolder, log: IO[bytes]) -> Engine:
+    def _engine(self, target: ModelTarget | ScriptTarget, log: IO[bytes]) -> Engine:
         options = self._options
         if options.engine == "inline":
             from runtime.engines.inline import InlineEngine
@@ -280,31 +300,37 @@ class Job:
             return InlineEngine()
         from runtime.engines.local import LocalEngine
 
-        threads = options.threads or 1
+        workers = options.workers or usable_cpus()
+        threads = self._threads = options.threads or (script_threads(workers) if target.by_file else 1)
         server = self._server
         if server is None and forks(options.engine):
-            server = ForkServer(model.path, threads=threads, log=log)
-        return LocalEngine(options.workers or usable_cpus(), threads=threads, log=log, server=server)
+            server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment))
+        return LocalEngine(workers, threads=threads, log=log, server=server)
 
-    def _setup(self, record: JobRecord, model: ModelFolder, spec: InputSpec, output: ScoreFile) -> Setup:
+    def _setup(
+        self, record: JobRecord, target: ModelTarget | ScriptTarget, spec: InputSpec, output: ScoreFile
+    ) -> Setup:
         options = self._options
+        logs = self._following.logs.folder if self._following.logs is not None else ""
         return Setup(
-            scorer=ScorerSpec(
-                model_path=model.path,
-                method=options.method,
-                params=options.params,
-                types=options.types,
-                threads=record.threads,
-            ),
+            scorer=target.scorer(options, threads=record.threads or self._threads, work=str(output.work), logs=logs),
             plan=ReadPlan(
                 columns=record.columns,
                 dialect=spec.dialect,
                 keep=options.keep,
                 date_format=options.date_format,
                 quarantine_values=options.quarantine_values == "keep",
+                strict=options.strict,
+                output_format=options.output_format,
+                file_names="basename" if options.strict or options.output_format == "azureml" else "path",
             ),
             staging=str(output.parts),
             fingerprint=record.fingerprint_bytes,
+            logs=logs,
+            load_attempts=2 if target.by_file else 1,
+            load_timeout_s=options.init_timeout_s,
+            first_call_s=options.task_overhead_s,
+            end_s=SHUTDOWN_S if target.by_file else DEFAULT_END_S,
         )
 
     def _tell_skipped(self, listing: Listing) -> None:
@@ -397,18 +423,21 @@ class Job:
             spool_bytes=options.spool_bytes or shutil.disk_usage(output.spool).free // 2,
         )
 
-    def _publish(self, output: ScoreFile, dispatch: Dispatch, listing: Listing, model: ModelFolder) -> Receipt:
+    def _publish(
+        self, output: ScoreFile, dispatch: Dispatch, listing: Listing, target: ModelTarget | ScriptTarget
+    ) -> Receipt:
         options, progress, record = self._options, dispatch.progress, dispatch.record
         publishing = time.monotonic()
         self._report.stage = "publishing"
-        self.tick()
+        self._following.tick()
         parts = [part for _, part in sorted(progress.parts.items()) if part[0]]
-        columns = ["row", *options.keep, *progress.columns, "file"]
+        columns = [*progress.columns] if target.by_file else ["row", *options.keep, *progress.columns, "file"]
         published = output.publish(
-            header=header_line(columns) if options.output_header else b"",
+            header=header_line(columns) if options.output_header and columns else b"",
             parts=parts,
             mode="overwrite" if options.restart else options.if_exists,
             fingerprint=record.fingerprint,
+            score_file=options.output_action == "append_row",
         )
         now = time.monotonic()
         scoring = self._report.scoring_since or publishing
@@ -417,10 +446,12 @@ class Job:
             progress=progress,
             listing=listing,
             record=record,
-            model=model.uri,
+            model=target.uri,
             columns=columns,
             parts=parts,
-            versions=self._versions,
+            versions=self._following.versions,
+            mismatches=self._mismatches,
+            unit=self._report.unit,
             invocation={
                 "workers": self._report.workers,
                 "mini_batches": len(parts),

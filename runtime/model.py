@@ -83,13 +83,15 @@ def fetch_model(uri: str, folder: str) -> ModelFolder:
 
 
 def model_digest(path: str) -> str:
-    """Digest the content of a model folder: names and bytes of its files, in order (sha256, hex).
+    """Digest the content of a folder or file: names and bytes of files, in order (sha256, hex).
 
     Raises:
         UsageError: one of them cannot be read.
     """
     whole = hashlib.sha256()
-    for folder, folders, files in os.walk(path):
+    # a model may be a single file, where a script loads it
+    tree = os.walk(path) if os.path.isdir(path) else [(os.path.dirname(path), [], [os.path.basename(path)])]
+    for folder, folders, files in tree:
         folders[:] = sorted(name for name in folders if name not in IGNORED)
         for name in sorted(files):
             if name in IGNORED:

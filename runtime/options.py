@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from runtime.errors import UsageError
@@ -26,7 +26,24 @@ class Options:
     """What `scoreline run` takes, by the same names.
 
     Attributes:
-        model: folder with an ``MLmodel`` file, ``models:/name/version``, ``models:/name@alias`` or ``runs:/…``.
+        model: folder with an ``MLmodel`` file, ``models:/name/version``, ``models:/name@alias`` or ``runs:/…``;
+            where a script scores, whatever folder or file it loads, or nothing.
+        deployment: the deployment file they come from, if one was given.
+        code: absolute folder of the scoring script; empty where the model scores by itself.
+        scoring_script: the script, relative to it.
+        environment_variables: of the deployment; they are shown nowhere.
+        arguments: what follows the script's path in its ``sys.argv``.
+        logging_level: warning, info or debug.
+        output_action: append_row or summary_only.
+        output_format: csv, azureml (as Azure ML writes rows) or jsonl.
+        strict: one predict per file, and a file with a bad row fails, as Azure ML has it.
+        mini_batch_size: files of one mini-batch, where whole files are scored; 0: as many as suits.
+        error_threshold: failed files tolerated, -1 for any number; None: a mini-batch that fails stops the job.
+        max_retries: how often a mini-batch is tried again; None: once.
+        init_timeout_s: how long a script may load; None: for ever.
+        task_overhead_s: how much longer than its timeout the first call of a worker may take.
+        logs: folder of the logs; empty: chosen for deployments, none for a model.
+        on_mismatch: warn or fail where a model was saved with other versions than run here.
         input: file, folder or glob; a local path or ``file:`` URL.
         output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``.
         job_name: name of the job; the same name resumes.
@@ -59,11 +76,28 @@ class Options:
         spool_bytes: disk for decoded input; 0: half of what is free.
         restart: discard what is staged or complete, and score again.
         engine: local (by itself), forkserver, spawn or inline.
+        notices: sentences to say before the job begins.
         debug: let workers write to standard error.
     """
 
-    model: str
-    input: str
+    model: str = ""
+    input: str = ""
+    deployment: str = ""
+    code: str = ""
+    scoring_script: str = ""
+    environment_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    arguments: tuple[str, ...] = ()
+    logging_level: str = "info"
+    output_action: str = "append_row"
+    output_format: str = "csv"
+    strict: bool = False
+    mini_batch_size: int = 0
+    error_threshold: int | None = None
+    max_retries: int | None = None
+    init_timeout_s: float | None = None
+    task_overhead_s: float = 600.0
+    logs: str = ""
+    on_mismatch: Literal["warn", "fail"] = "warn"
     output: str = ""
     job_name: str = ""
     job_name_given: bool = True
@@ -95,6 +129,7 @@ class Options:
     spool_bytes: int = 0
     restart: bool = False
     engine: Literal["local", "forkserver", "spawn", "inline"] = "local"
+    notices: tuple[str, ...] = ()
     debug: bool = False
 
     @classmethod
@@ -104,13 +139,18 @@ class Options:
         Raises:
             UsageError: one of them cannot be, or contradicts another.
         """
+        if options.get("deployment"):
+            from runtime.deployed import deployment_options
+
+            options = deployment_options(options)
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
             raise UsageError(f"run() has no option {', '.join(unknown)}")
-        for name in ("model", "input"):
-            if not options.get(name):
-                raise UsageError(f"--{name} is missing")
+        if not options.get("input"):
+            raise UsageError("--input is missing")
+        if not options.get("model") and not options.get("scoring_script"):
+            raise UsageError("--model is missing")
         options = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
         for name in ("include", "input_columns", "keep"):
             options[name] = _texts(name, options.get(name, ()))
@@ -121,6 +161,8 @@ class Options:
         for name in ("types", "params"):
             options[name] = _pairs(options.get(name, ()))
         options["delimiter"] = _delimiter(options.get("delimiter", ","))
+        if options.get("output_header") is None:
+            options["output_header"] = options.get("output_format", "csv") == "csv"
         if not options.get("output") and not options.get("job_name"):
             options["job_name"] = _generated_job_name()
             options["job_name_given"] = False
@@ -129,20 +171,56 @@ class Options:
         return result
 
     def _check(self) -> None:
+        self._check_numbers()
+        self._check_choices()
+        self._check_names()
+        if self.input_columns and self.input_header:
+            raise UsageError("--input-columns names the columns of files without a header: add --no-input-header")
+        if self.output_header and self.output_format != "csv":
+            raise UsageError(f"--output-header: format {self.output_format} has no header; use --format csv")
+        if self.by_file and self.engine == "inline":
+            raise UsageError("--engine inline: a scoring script changes its process, which would be this one")
+        if self.strict and self.chunk_rows:
+            raise UsageError("--strict scores whole files: leave --chunk-rows out")
+        if self.restart and self.if_exists == "append":
+            raise UsageError(
+                "--restart with --if-exists append would add the same rows twice; use --if-exists overwrite"
+            )
+
+    def _check_numbers(self) -> None:
         for name, least in (
             ("workers", 0),
             ("threads", 0),
             ("limit", 0),
             ("cells_per_mini_batch", 0),
             ("chunk_rows", 0),
+            ("mini_batch_size", 0),
+            ("max_retries", 0),
+            ("error_threshold", -1),
         ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be a whole number of at least {least}, not {value!r}"
                 )
+        for name in ("timeout_s", "init_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                option = name.removesuffix("_s").replace("_", "-")
+                raise UsageError(f"--{option} must be more than 0 seconds, not {value:g}")
+        try:
+            QuarantineLimit.parse(self.max_quarantined)
+        except ValueError:
+            raise UsageError(
+                f"--max-quarantined {self.max_quarantined}: give a number of rows (100) or a percentage (0.5%)"
+            ) from None
+
+    def _check_choices(self) -> None:
         _one_of("--if-exists", self.if_exists, ("fail", "overwrite", "append"))
         _one_of("--engine", self.engine, ("local", "forkserver", "spawn", "inline"))
+        _one_of("--format", self.output_format, ("csv", "azureml", "jsonl"))
+        _one_of("--on-mismatch", self.on_mismatch, ("warn", "fail"))
+        _one_of("output_action", self.output_action, ("append_row", "summary_only"))
         _one_of("--input-type", self.input_type, ("", "uri_folder", "uri_file"))
         _one_of("--input-format", self.input_format, ("", "csv"))
         _one_of("--quarantine-values", self.quarantine_values, ("keep", "none"))
@@ -151,16 +229,10 @@ class Options:
             "a".encode(self.encoding)
         except LookupError:
             raise UsageError(f"--encoding {self.encoding}: no such encoding; see Python's standard encodings") from None
-        if self.input_columns and self.input_header:
-            raise UsageError("--input-columns names the columns of files without a header: add --no-input-header")
         for column, kind in self.types:
             _one_of(f"--types {column}", kind, COLUMN_TYPES)
-        try:
-            QuarantineLimit.parse(self.max_quarantined)
-        except ValueError:
-            raise UsageError(
-                f"--max-quarantined {self.max_quarantined}: give a number of rows (100) or a percentage (0.5%)"
-            ) from None
+
+    def _check_names(self) -> None:
         bad = sorted(FORBIDDEN_IN_NAMES & set(self.output_file_name))
         if bad or self.output_file_name in ("", ".", ".."):
             raise UsageError(
@@ -171,12 +243,6 @@ class Options:
                 raise UsageError(f"{option} names a column twice")
         if self.job_name and (os.sep in self.job_name or self.job_name in (".", "..")):
             raise UsageError(f"--job-name {self.job_name}: a name, not a path")
-        if self.restart and self.if_exists == "append":
-            raise UsageError(
-                "--restart with --if-exists append would add the same rows twice; use --if-exists overwrite"
-            )
-        if self.timeout_s is not None and self.timeout_s <= 0:
-            raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}")
 
     @property
     def quarantine_limit(self) -> QuarantineLimit:
@@ -184,9 +250,35 @@ class Options:
         return QuarantineLimit.parse(self.max_quarantined)
 
     @property
+    def by_file(self) -> bool:
+        """Whether a scoring script takes whole files."""
+        return bool(self.scoring_script)
+
+    @property
+    def files_per_mini_batch(self) -> int:
+        """Files of one mini-batch where whole files are scored; 0 where rows are cut and grouped."""
+        return self.mini_batch_size if self.by_file or self.strict else 0
+
+    @property
+    def job_folder(self) -> str:
+        """The folder of the job: its output and its logs lie in it, unless they are told to lie elsewhere."""
+        if os.path.basename(self.output_folder) == "score" and self.job_name:
+            return os.path.dirname(self.output_folder)
+        return os.path.abspath(os.path.join("scoreline", self.job_name or os.path.basename(self.output_folder)))
+
+    @property
+    def grid(self) -> int:
+        """Rows of a cell: -1 chooses them, 0 makes one cell of each file."""
+        if self.by_file or self.strict:
+            return 0
+        return -1 if self.chunk_rows is None else self.chunk_rows
+
+    @property
     def _output_is_file(self) -> bool:
         """Whether --output names the file itself: it ends in an extension, and is no folder."""
-        return os.path.splitext(self.output)[1] == ".csv" and not os.path.isdir(self.output)
+        name = os.path.basename(self.output)
+        is_file = os.path.splitext(name)[1] == ".csv" or (bool(self.deployment) and name == self.output_file_name)
+        return is_file and not os.path.isdir(self.output)
 
     @property
     def output_folder(self) -> str:
@@ -221,6 +313,8 @@ class Options:
             include=self.include,
             recursive=self.recursive,
             input_format=self.input_format,
+            kind="files" if self.by_file else "rows",
+            unknown="fail" if self.deployment else "refuse",
             dialect=Dialect(
                 delimiter=self.delimiter, encoding=self.encoding, header=self.input_header, columns=tuple(columns)
             ),
@@ -233,6 +327,14 @@ class Options:
             "output_header", "keep", "method", "params", "chunk_rows", "limit", "quarantine_values",
         )  # fmt: skip
         values = {name: getattr(self, name) for name in names}
+        # what was not there when the first jobs were staged is named only where it is not as it was then
+        usual = {
+            "scoring_script": "", "output_action": "append_row", "output_format": "csv", "strict": False,
+            "logging_level": "info",
+        }  # fmt: skip
+        values |= {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+        if self.by_file or self.strict:
+            values["mini_batch_size"] = self.mini_batch_size
         return {name: _listed(value) for name, value in values.items()}
 
 

@@ -94,19 +94,33 @@ class StagedRun:
 class Plan:
     """Takes what the scanner says, and gives mini-batches of as many cells as suits.
 
+    Args:
+        files: all of the input.
+        workers: how many.
+        cells_per_batch: so many cells in each mini-batch; 0: as many as take the time aimed at.
+        estimated_cells: how many there will be.
+        by_folder: whether files of two folders never share a mini-batch (contract 5.1).
+
     Attributes:
         rows: rows found so far.
         complete: whether the scanner has come to the end.
     """
 
     def __init__(
-        self, files: tuple[InputFile, ...], *, workers: int, cells_per_batch: int = 0, estimated_cells: int = 0
+        self,
+        files: tuple[InputFile, ...],
+        *,
+        workers: int,
+        cells_per_batch: int = 0,
+        estimated_cells: int = 0,
+        by_folder: bool = False,
     ) -> None:
         self.rows = 0
         self.complete = False
         self._files = files
         self._workers = workers
         self._fixed = cells_per_batch
+        self._by_folder = by_folder
         self._estimated_cells = estimated_cells
         self._items: deque[Cell | StagedCells] = deque()
         self._found = 0
@@ -114,6 +128,11 @@ class Plan:
         self._cell_s = 0.0
         self._cell_times: deque[float] = deque(maxlen=1_001)
         self._numbers = 0
+
+    @property
+    def taken(self) -> int:
+        """How many mini-batches there are so far."""
+        return self._numbers
 
     @property
     def wants_cells(self) -> bool:
@@ -169,6 +188,8 @@ class Plan:
         for item in self._items:
             if len(cells) == wanted or not isinstance(item, Cell):
                 break
+            if self._by_folder and cells and _folder(item) != _folder(cells[0]):
+                break
             cells.append(item)
         if self._fixed and len(cells) == len(self._items) < wanted and not self.complete:
             return None
@@ -192,3 +213,7 @@ class Plan:
         by_time = int(TARGET_S / self._cell_s) if self._cell_s else 1
         least = -(-self._estimated_cells // MAX_PARTS_PER_INPUT)
         return max(1, least, min(by_time, share))
+
+
+def _folder(cell: Cell) -> str:
+    return cell.slices[0].name.rpartition("/")[0]

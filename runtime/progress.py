@@ -10,11 +10,16 @@ from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
 from scoring.cells import MiniBatch, SliceAccount
 
-__all__ = ["FileCount", "Progress", "QuarantineLimit", "cause_text", "other_columns"]
+__all__ = [
+    "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_text", "other_columns",
+]  # fmt: skip
 
 MAX_ATTEMPTS = 2
 DEFAULT_PERCENT = 1.0
 DEFAULT_ROWS = 10
+UNNAMED = "run() returned fewer results than files"
+"""The cause of failed files that a scoring script did not name (contract 2.3)."""
+SHOWN_FILES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,29 @@ class QuarantineLimit:
         return f"{self.percent:g} %" if self.percent is not None else f"{self.rows:,}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorThreshold:
+    """How many failed files a deployment tolerates (contract 5.4).
+
+    Attributes:
+        files: so many; -1 for any number.
+    """
+
+    files: int = -1
+
+    def exceeded(self, failed: int) -> bool:
+        """Tell whether so many are too many."""
+        return 0 <= self.files < failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """A mini-batch whose attempts are used up, and why the last of them failed."""
+
+    batch: MiniBatch
+    reason: str
+
+
 @dataclass(slots=True)
 class FileCount:
     """What became of the rows of one file."""
@@ -75,7 +103,12 @@ class Progress:
     """Takes outcomes and says what is next.
 
     Attributes:
-        limit: what the quarantine may hold.
+        limit: what the quarantine may hold; None where only the threshold decides.
+        threshold: failed files tolerated; None where a mini-batch that cannot be scored stops the job.
+        max_attempts: how often a mini-batch is tried.
+        abandoned: mini-batches given up, by their place in the plan.
+        failed_files: why a file failed, by its name, in the order in which that was known.
+        unnamed_failures: failed files that a script did not name.
         parts: place in the plan -> (key, score bytes) of what is staged.
         files: what became of the rows, by file.
         causes: how often which cause met a row that was not scored.
@@ -86,7 +119,12 @@ class Progress:
         error: why the job must stop.
     """
 
-    limit: QuarantineLimit
+    limit: QuarantineLimit | None
+    threshold: ErrorThreshold | None = None
+    max_attempts: int = MAX_ATTEMPTS
+    abandoned: dict[int, Abandoned] = field(default_factory=dict)
+    failed_files: dict[str, str] = field(default_factory=dict)
+    unnamed_failures: int = 0
     parts: dict[int, tuple[str, int]] = field(default_factory=dict)
     files: dict[str, FileCount] = field(default_factory=dict)
     causes: Counter[str] = field(default_factory=Counter)
@@ -108,6 +146,11 @@ class Progress:
     def scored(self) -> int:
         """Rows staged so far."""
         return self.rows - self.quarantined - self.given_up
+
+    @property
+    def failed_count(self) -> int:
+        """Failed files so far (contract 5.4)."""
+        return len(self.failed_files) + self.unnamed_failures
 
     @property
     def idle(self) -> bool:
@@ -161,10 +204,15 @@ class Progress:
             self.quarantined += account.quarantined
             self.given_up += account.given_up
             self.bytes_done += account.stop - account.start
+            if account.problem or account.given_up or account.quarantined:
+                self.failed_files.setdefault(account.name, account.problem or "rows of it were not scored")
+        unnamed = dict(causes).get(UNNAMED, 0)
+        self.unnamed_failures += unnamed
+        self.given_up += unnamed
         self.causes.update(dict(causes))
 
-    def failed(self, event: Failed) -> None:
-        """Take the bad outcome of an attempt: try again once, elsewhere; then stop the job."""
+    def failed(self, event: Failed) -> MiniBatch:
+        """Take the bad outcome of an attempt: try again, elsewhere; then give the mini-batch up, or stop the job."""
         batch = self._running.pop(event.number)
         self.attempts += 1
         self.deaths += event.kind in ("crashed", "timeout")
@@ -172,21 +220,34 @@ class Progress:
         self.detail = self.detail or event.detail
         if event.kind == "storage":
             self.error = OutputBusyError(f"{event.reason}; what is staged is kept, run again to go on")
-        elif self._failures[event.number] < MAX_ATTEMPTS:
+        elif self._failures[event.number] < self.max_attempts:
             self.retries += 1
             self._retry.append(batch)
+        elif self.threshold is not None:
+            self.abandoned[event.number] = Abandoned(batch=batch, reason=event.reason)
+            for part in batch.slices:
+                self.failed_files.setdefault(part.name, event.reason)
         else:
+            many = "" if self.max_attempts == 1 else "s"
             self.error = WorkerError(
-                f"{batch.describe()} could not be scored in {MAX_ATTEMPTS} attempts: {event.reason}; "
+                f"{batch.describe()} could not be scored in {self.max_attempts} attempt{many}: {event.reason}; "
                 "nothing was published, what is staged is kept"
             )
+        return batch
 
     def check_limit(self, rows: int | None) -> None:
-        """Stop when too much went to the quarantine.
+        """Stop when too many files failed, or too much went to the quarantine.
 
         Args:
             rows: rows of the whole input, once they are known.
         """
+        if self.threshold is not None and self.threshold.exceeded(self.failed_count):
+            self.error = ThresholdError(
+                f"{self.failed_count:,} file{'s' * (self.failed_count > 1)} failed, more than error_threshold "
+                f"{self.threshold.files} allows: {self.failures_text()}; nothing was published, what is staged is kept"
+            )
+        if self.limit is None:
+            return
         unknown = next(((name, count.problem) for name, count in self.files.items() if count.problem), None)
         lost = self.quarantined + self.given_up
         if rows is not None and self.limit.exceeded(lost, rows):
@@ -200,6 +261,15 @@ class Progress:
                 f"{unknown[0]}: {unknown[1]}; an unknown number of its rows cannot be scored; nothing was published, "
                 "what is staged is kept: mend the file, or accept it by giving --max-quarantined"
             )
+
+    def failures_text(self) -> str:
+        """Name the first failed files, each with its reason."""
+        named = [f"{name} ({reason})" for name, reason in list(self.failed_files.items())[:SHOWN_FILES]]
+        if len(self.failed_files) > SHOWN_FILES:
+            named.append(f"{len(self.failed_files) - SHOWN_FILES:,} more")
+        if self.unnamed_failures:
+            named.append(f"{self.unnamed_failures:,} unnamed ({UNNAMED})")
+        return ", ".join(named)
 
     def main_cause(self) -> str:
         """Name the most frequent cause."""

@@ -37,7 +37,7 @@ class Receipt:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows read, scored, quarantined and given up, over all files."""
+        """Rows read, scored, quarantined and given up, over all files; files where a script takes whole ones."""
         return dict(self.content["rows"])
 
     @property
@@ -77,13 +77,15 @@ def build_receipt(
     versions: dict[str, str],
     invocation: dict[str, Any],
     timings: dict[str, float],
+    mismatches: Sequence[dict[str, str]] = (),
+    unit: str = "rows",
 ) -> Receipt:
     """Put the account together."""
     appended = {
         "fingerprint": record.fingerprint,
         "inputs": inputs_digest(listing.files),
         "offset": published.base_bytes,
-        "length": published.size_bytes - published.base_bytes,
+        "length": (published.size_bytes or 0) - published.base_bytes,
         "rows": progress.scored,
     }
     return Receipt(
@@ -98,11 +100,13 @@ def build_receipt(
             "output": {
                 "url": published.url,
                 "size_bytes": published.size_bytes,
-                "crc32": f"{published.crc32:08x}",
+                "crc32": f"{published.crc32:08x}" if published.sha256 is not None else None,
                 "sha256": published.sha256,
                 "columns": list(columns),
                 "quarantine": published.quarantine,
             },
+            "unit": unit,
+            "failed_files": dict(progress.failed_files) if progress.threshold is not None else {},
             "rows": {
                 "read": progress.rows,
                 "scored": progress.scored,
@@ -116,6 +120,7 @@ def build_receipt(
             "parts": dict(parts),
             "host": socket.gethostname(),
             "versions": {"scoreline": version("scoreline"), **versions},
+            "mismatches": list(mismatches),
             "invocation": invocation,
             "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
         }

@@ -31,7 +31,8 @@ def _read_job_input(channel: Channel, entry: Field) -> None:
     fields = fields_of(channel, entry, ("jobInputType", "uri", "mode"), also=("value", "description"))
     if fields is None:
         return
-    value, place = fields.get("jobInputType", Field(None, f"{entry.place}.jobInputType"))
+    given = fields.get("jobInputType", Field(None, f"{entry.place}.jobInputType"))
+    value, place = given.value, given.place
     kind = letters(value)
     if kind in LITERAL_TYPES or "value" in fields:
         channel.refuse(entry.place, LITERAL.format(folder="UriFolder", file="UriFile"))

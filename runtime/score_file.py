@@ -7,6 +7,7 @@ Beside ``predictions.csv`` lies, while a job is not complete, the hidden folder 
     header         names of the output's columns
     parts/         the parts, see `runtime.parts`
     spool/         decoded input
+    work/          working folders of scoring scripts, and their model
     publish.json   what is about to appear
 
 Publishing: (1) publish.json, (2) the old receipt goes, (3) the quarantine appears or goes, (4) the score file appears,
@@ -47,19 +48,19 @@ class Published:
     """The score file as published.
 
     Attributes:
-        url: where it is.
-        size_bytes: of the whole file.
+        url: where it is; the folder, where a script wrote its output itself.
+        size_bytes: of the whole file; None where there is none.
         crc32: of the whole file.
-        sha256: of the whole file, in hex.
+        sha256: of the whole file, in hex; None where there is none.
         base_bytes: bytes of it that were there before.
         appended: entries of the receipt that was there, where rows were appended.
         quarantine: where the quarantine is, if there is one.
     """
 
     url: str
-    size_bytes: int
+    size_bytes: int | None
     crc32: int
-    sha256: str
+    sha256: str | None
     base_bytes: int
     appended: tuple[dict[str, Any], ...]
     quarantine: str | None
@@ -82,6 +83,7 @@ class ScoreFile:
         self.staging = self.folder / f".{name}.staging"
         self.parts = self.staging / "parts"
         self.spool = self.staging / "spool"
+        self.work = self.staging / "work"
         self._lock: int | None = None
         self._made: list[Path] = []
 
@@ -119,8 +121,9 @@ class ScoreFile:
             )
             self._lock = lock
             self.parts.mkdir(exist_ok=True)
-            shutil.rmtree(self.spool, ignore_errors=True)
-            self.spool.mkdir()
+            for folder in (self.spool, self.work):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
             self._clear_unfinished()
         except OSError as error:
             raise _output_error(self.folder, error) from None
@@ -129,7 +132,8 @@ class ScoreFile:
         """Give up the claim; where no part is staged, all that was made for the job goes."""
         if self._lock is None:
             return
-        shutil.rmtree(self.spool, ignore_errors=True)
+        for folder in (self.spool, self.work):
+            shutil.rmtree(folder, ignore_errors=True)
         # whoever removed the folder meanwhile wants nothing of it
         with suppress(FileNotFoundError):
             self._clear_unfinished()
@@ -229,7 +233,13 @@ class ScoreFile:
                     os.unlink(url)
 
     def publish(
-        self, *, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str
+        self,
+        *,
+        header: bytes,
+        parts: Sequence[tuple[str, int]],
+        mode: IfExists,
+        fingerprint: str,
+        score_file: bool = True,
     ) -> Published:
         """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
 
@@ -238,13 +248,14 @@ class ScoreFile:
             parts: key and score bytes of each part, in plan order.
             mode: what to do with a file that is there already.
             fingerprint: of the job.
+            score_file: whether there is one; else the parts are marks of what a script wrote itself.
 
         Raises:
             OutputError: the file that is there may not be replaced, or has another header.
             OutputBusyError: the disk is full or fails.
         """
         try:
-            return self._publish(header, parts, mode, fingerprint)
+            return self._publish(header, parts, mode, fingerprint) if score_file else self._publish_marks(parts)
         except OSError as error:
             raise _output_error(self.path, error) from None
 
@@ -275,6 +286,19 @@ class ScoreFile:
             appended=tuple(planned["appended"]),
             quarantine=str(self.quarantine_path) if self.quarantine_path.exists() else None,
         )
+
+    def _publish_marks(self, parts: Sequence[tuple[str, int]]) -> Published:
+        """Publish the quarantine alone: the output is what a script wrote into the folder (contract 3.3)."""
+        self.receipt_path.unlink(missing_ok=True)
+        keys = [key for key, _ in parts if (decoded := PartKey.decode(key)) and decoded.quarantine]
+        if keys:
+            self._appear(self.quarantine_path, (self.parts / (key + QUARANTINE) for key in keys), replace=True)
+        else:
+            self.quarantine_path.unlink(missing_ok=True)
+        return Published(
+            url=str(self.folder), size_bytes=None, crc32=0, sha256=None, base_bytes=0, appended=(),
+            quarantine=str(self.quarantine_path) if keys else None,
+        )  # fmt: skip
 
     def _plan_publish(
         self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str

@@ -9,21 +9,27 @@ It never decides: whatever goes wrong crosses to the driver as text. At the end 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime.engines import Event, Failed, LoadFailed, Probe, Probed, Ready, Score, Scored, Setup, Work
 from runtime.errors import ModelUseError, ScorelineError
 from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
+from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
-from scoring.cells import Cell, MiniBatch, SliceAccount, input_digest, name_digest
+from scoring.cells import SliceAccount, input_digest, name_digest
+from scoring.log_paths import stderr_path, stdout_path
+from scoring.specs import ScriptSpec
 
 if TYPE_CHECKING:
+    from scoring.script import Script
     from scoring.specs import ColumnSpec
 
 
@@ -38,16 +44,29 @@ class Worker:
         ModelLoadError: the model cannot be loaded, or not be used so.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, number: int = 0) -> None:
+        self._setup = setup
+        self._number = number
+        self._plan = setup.plan
+        self._parts = LocalParts(setup.staging)
+        self._script: Script | None = None
+        if isinstance(setup.scorer, ScriptSpec):
+            from scoring.script import Script
+
+            self._marks = setup.scorer.output_action == "summary_only"
+            self._script = Script(setup.scorer, number)
+            return
         from scoring import scorer
 
-        self._setup = setup
         self._scorer = scorer.load(setup.scorer)
-        self._plan = setup.plan
         columns = self._scorer.columns((), None)
         if columns is not None:
             self._use(columns)
-        self._parts = LocalParts(setup.staging)
+
+    def close(self) -> None:
+        """Let a scoring script shut down: no more work comes."""
+        if self._script is not None:
+            self._script.shutdown()
 
     def ready(self, number: int, seconds: float) -> Ready:
         """Say what was loaded."""
@@ -61,14 +80,26 @@ class Worker:
                 return self._probe(work)
             if work.columns:
                 self._use(work.columns)
-            return self._score(work.batch)
+            return self._score(work)
         except StagingError as error:
             return Failed(number=batch, kind="storage", reason=str(error), worker=number)
         except ScorelineError as error:
             return Failed(number=batch, kind="error", reason=str(error), worker=number)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (the one place around a user's model)
-            reason = f"{type(error).__name__}: {error}"
-            return Failed(number=batch, kind="error", reason=reason, detail=traceback.format_exc(), worker=number)
+        except BaseException as error:
+            # the one place around a user's code, which may raise anything; Ctrl-C is ours where there is no process
+            if isinstance(error, KeyboardInterrupt) and self._script is None:
+                raise
+            reason, detail = self._concealed(f"{type(error).__name__}: {_text(error)}", traceback.format_exc())
+            return Failed(number=batch, kind="error", reason=reason, detail=detail, worker=number)
+
+    def _concealed(self, *texts: str) -> tuple[str, ...]:
+        """Keep values of the deployment's environment variables out of texts that a script may have put them in."""
+        scorer = self._setup.scorer
+        if not isinstance(scorer, ScriptSpec):
+            return texts
+        from scoring.script import conceal
+
+        return tuple(conceal(text, scorer.environment) for text in texts)
 
     def _use(self, columns: tuple[ColumnSpec, ...]) -> None:
         if columns != self._plan.columns:
@@ -84,27 +115,38 @@ class Worker:
         objection = objection_to_cutting(self._scorer, work.cell, self._plan, work.rows) if work.rows else ""
         return Probed(columns=self._plan.columns, objection=objection)
 
-    def _score(self, batch: MiniBatch) -> Scored:
+    def _score(self, work: Score) -> Scored:
         began = time.perf_counter()
         try:
             writer = self._parts.begin()
         except OSError as error:
             raise StagingError(_staging_trouble(error)) from None
         try:
-            return self._score_into(writer, batch, began)
+            return self._score_into(writer, work, began)
         except BaseException:
             writer.abort()
             raise
 
-    def _score_into(self, writer: PartWriter, batch: MiniBatch, began: float) -> Scored:
+    def _pieces(self, work: Score) -> Iterator[Piece]:
+        """Score a mini-batch piece by piece: cell by cell, or whole where a script takes it."""
+        if work.give_up:
+            yield GivenUp(work.batch, work.give_up)
+        elif self._script is not None:
+            yield ScriptScore(self._script, work.batch, marks=self._marks)
+        else:
+            from scoring.cell_score import cell_scores
+
+            yield from cell_scores(self._scorer, self._plan, work.batch)
+
+    def _score_into(self, writer: PartWriter, work: Score, began: float) -> Scored:
+        batch = work.batch
         crc = 0
         predict_s = 0.0
         names: tuple[str, ...] = ()
         accounts: list[SliceAccount] = []
         causes: Counter[str] = Counter()
         quarantine = bytearray()
-        for cell in batch.cells:
-            scored = _CellScore(self._scorer, self._plan, cell)
+        for scored in self._pieces(work):
             predict_s += scored.predict_s
             if scored.names and names and scored.names != names:
                 raise ScorelineError(other_columns(names, scored.names))
@@ -153,33 +195,8 @@ class Worker:
             causes=tuple(causes.items()),
             seconds=time.perf_counter() - began,
             predict_s=predict_s,
+            worker=self._number,
         )
-
-
-class _CellScore:
-    """One cell, read, predicted and formatted."""
-
-    def __init__(self, scorer: Any, plan: Any, cell: Cell) -> None:
-        from scoring.quarantine import quarantine_lines
-        from scoring.readers import read_cell
-
-        read = read_cell(cell, plan)
-        self.accounts = read.accounts
-        self.causes = read.causes
-        self.quarantine = quarantine_lines(read.quarantine)
-        self.names: tuple[str, ...] = ()
-        self.lines: Any = b""
-        self.predict_s = 0.0
-        if read.table is not None and read.table.num_rows:
-            from scoring.columns import prediction_columns
-            from scoring.lines import score_lines
-
-            began = time.perf_counter()
-            predictions = scorer.predict(read.table)
-            self.predict_s = time.perf_counter() - began
-            columns = prediction_columns(predictions, read.table.num_rows, classes=scorer.classes)
-            self.names = tuple(columns)
-            self.lines = score_lines(read, columns, scorer.kind)
 
 
 def _staging_trouble(error: OSError) -> str:
@@ -191,10 +208,23 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple((name, sys.modules[name].__version__) for name in names if name in sys.modules)
 
 
-def load_failed(number: int, error: ScorelineError) -> LoadFailed:
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 (a text that cannot be made is no reason to lose the error)
+        return "(its text cannot be shown)"
+
+
+def load_failed(number: int, error: ScorelineError, setup: Setup) -> LoadFailed:
     """Say why a worker did not load its model."""
     refused = isinstance(error, ModelUseError)
-    return LoadFailed(worker=number, reason=str(error), detail=traceback.format_exc(), refused=refused)
+    cause = error.__cause__
+    detail = traceback.format_exc() if cause is None else "".join(traceback.format_exception(cause))
+    if isinstance(setup.scorer, ScriptSpec):
+        from scoring.script import conceal
+
+        detail = conceal(detail, setup.scorer.environment)
+    return LoadFailed(worker=number, reason=str(error), detail=detail, refused=refused)
 
 
 def serve(connection: Connection, number: int) -> None:
@@ -203,12 +233,30 @@ def serve(connection: Connection, number: int) -> None:
         setup = connection.recv()
         began = time.perf_counter()
         try:
-            worker = Worker(setup)
+            if setup.logs:
+                _keep_words(setup.logs, number)
+            worker = Worker(setup, number)
         except ScorelineError as error:
-            connection.send(load_failed(number, error))
+            connection.send(load_failed(number, error, setup))
             return
         connection.send(worker.ready(number, time.perf_counter() - began))
-        while True:
-            connection.send(worker.do(connection.recv(), number))
+        try:
+            while True:
+                connection.send(worker.do(connection.recv(), number))
+        finally:
+            worker.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _keep_words(logs: str, number: int) -> None:
+    """Write what this process prints to files of its own, from the first byte of a native library on (contract 2.6)."""
+    for path, descriptor in ((stdout_path(logs, number), 1), (stderr_path(logs, number), 2)):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError:
+            # logs are not worth a job: what is printed goes where errors go
+            continue
+        os.dup2(opened, descriptor)
+        os.close(opened)

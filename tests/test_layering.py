@@ -26,7 +26,7 @@ HOMES = {
     "click": {"runtime.cli"},
     "fsspec": set[str](),
     "rich": {"runtime.display"},
-    "yaml": {"runtime.model"},
+    "yaml": {"runtime.model", "runtime.deployment_yaml"},
 }
 
 # Names that say nothing about what is inside.

@@ -11,9 +11,10 @@ from multiprocessing.connection import Connection
 from typing import Literal, Protocol
 
 from scoring.cells import Cell, MiniBatch, SliceAccount
-from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
+from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec, ScriptSpec
 
 __all__ = [
+    "DEFAULT_END_S",
     "Engine",
     "Event",
     "Failed",
@@ -27,22 +28,34 @@ __all__ = [
     "Setup",
 ]
 
+DEFAULT_END_S = 0.3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What every worker is told first.
 
     Attributes:
-        scorer: the model, and how it is used.
+        scorer: the model or the scoring script, and how it is used.
         plan: how cells are read; its columns are empty where they are not known yet.
         staging: folder of the parts.
         fingerprint: of the job, 6 bytes.
+        logs: folder of the job's logs, where each worker keeps what it prints; empty: they share the driver's.
+        load_attempts: how many workers in a row may fail to load before that is reported.
+        load_timeout_s: how long a load may take; None: for ever.
+        first_call_s: how much longer than its timeout the first work of a process may take.
+        end_s: how long an idle worker may take to end when it is asked to.
     """
 
-    scorer: ScorerSpec
+    scorer: ScorerSpec | ScriptSpec
     plan: ReadPlan
     staging: str
     fingerprint: bytes
+    logs: str = ""
+    load_attempts: int = 1
+    load_timeout_s: float | None = None
+    first_call_s: float = 0.0
+    end_s: float = DEFAULT_END_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +79,13 @@ class Score:
         batch: what to score.
         columns: what the model wants, where only the probe could tell.
         timeout_s: how long it may take; None: for ever.
+        give_up: do not score it, but stage that it could not be, for this reason.
     """
 
     batch: MiniBatch
     columns: tuple[ColumnSpec, ...] = ()
     timeout_s: float | None = None
+    give_up: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +136,7 @@ class Scored:
         causes: how often which cause met a row that was not scored.
         seconds: from receipt of the work to its staging.
         predict_s: of these in the model.
+        worker: who did it.
     """
 
     number: int
@@ -131,6 +147,7 @@ class Scored:
     causes: tuple[tuple[str, int], ...]
     seconds: float
     predict_s: float
+    worker: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

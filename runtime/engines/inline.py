@@ -35,7 +35,7 @@ class InlineEngine:
         try:
             self._worker = Worker(setup)
         except ScorelineError as error:
-            self._events.append(load_failed(0, error))
+            self._events.append(load_failed(0, error, setup))
         else:
             self._events.append(self._worker.ready(0, time.perf_counter() - began))
 

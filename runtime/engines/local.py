@@ -17,8 +17,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
-from runtime.engines import Event, Failed, LoadFailed, Ready, Returned, Score, Setup, Work
+from runtime.engines import DEFAULT_END_S, Event, Failed, LoadFailed, Ready, Returned, Score, Setup, Work
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
+from scoring.log_paths import stderr_path
+from scoring.specs import ScriptSpec
 
 __all__ = ["LocalEngine"]
 
@@ -26,7 +28,6 @@ QUEUED = 2
 """Pieces of work at a worker: the one it does, and one so that it never waits for its pipe."""
 LOG_TAIL_BYTES = 2_000
 EXIT_WAIT_S = 5.0
-END_WAIT_S = 0.3
 MAX_EARLY_DEATHS = 3
 """So many deaths in a row without a result between them, and dead workers are not replaced."""
 
@@ -42,12 +43,16 @@ class _Process:
         self.ready = False
         self.work: deque[Work] = deque()
         self.since = time.monotonic()
+        self.done = 0
 
-    @property
-    def due(self) -> float | None:
-        """When the work in hand must be done, if it must."""
+    def allowed_s(self, setup: Setup | None) -> float | None:
+        """Say how long the load, or the work in hand, may take; None: for ever."""
+        if not self.ready:
+            return setup.load_timeout_s if setup is not None else None
         timeout_s = self.work[0].timeout_s if self.work and isinstance(self.work[0], Score) else None
-        return None if timeout_s is None else self.since + timeout_s
+        if timeout_s is None or self.done or setup is None:
+            return timeout_s
+        return timeout_s + setup.first_call_s
 
 
 class LocalEngine:
@@ -70,6 +75,7 @@ class LocalEngine:
         self._numbers = 0
         self._early_deaths = 0
         self._load_deaths = 0
+        self._load_failures = 0
         self._loaded = False
         self._lost: list[Event] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
@@ -93,13 +99,17 @@ class LocalEngine:
                     "runtime.spawned",
                     theirs.fileno(),
                     str(process.number),
-                    environment=worker_environment(self._threads),
+                    environment={**worker_environment(self._threads), **self._own_environment()},
                     log=self._log,
                 )
         self._processes[ours] = process
         # a worker that died meanwhile is noticed by the end of its pipe
         with suppress(OSError):
             ours.send(self._setup)
+
+    def _own_environment(self) -> dict[str, str]:
+        scorer = self._setup.scorer if self._setup is not None else None
+        return dict(scorer.environment) if isinstance(scorer, ScriptSpec) else {}
 
     def wanted(self) -> int:
         """See `Engine.wanted`."""
@@ -132,17 +142,24 @@ class LocalEngine:
         return events
 
     def _until(self, timeout_s: float) -> float:
-        due = [process.due for process in self._processes.values()]
-        return max(0.0, min([timeout_s, *(each - time.monotonic() for each in due if each is not None)]))
+        now = time.monotonic()
+        limits = [(process.since, process.allowed_s(self._setup)) for process in self._processes.values()]
+        return max(0.0, min([timeout_s, *(since + allowed - now for since, allowed in limits if allowed is not None)]))
 
     def _overdue(self) -> list[Event]:
         events: list[Event] = []
         now = time.monotonic()
         for process in list(self._processes.values()):
-            if process.due is not None and process.due < now:
-                allowed = process.due - process.since
-                self._kill(process)
-                events += self._bury(process, "timeout", f"not done within {allowed:g} s")
+            allowed = process.allowed_s(self._setup)
+            if allowed is None or process.since + allowed > now:
+                continue
+            self._kill(process)
+            if process.ready:
+                detail = self._words(process)
+                events += self._bury(process, "timeout", f"not done within {allowed:g} s", detail)
+            else:
+                reason = f"the worker was not ready within {allowed:g} s"
+                events += self._not_loaded(process, LoadFailed(worker=process.number, reason=reason))
         return events
 
     def _receive(self, process: _Process) -> list[Event]:
@@ -152,13 +169,24 @@ class LocalEngine:
             return self._died(process)
         if isinstance(event, Ready):
             process.ready = self._loaded = True
+            self._load_failures = 0
         elif isinstance(event, LoadFailed):
-            self._forget(process)
+            return self._not_loaded(process, event)
         else:
             process.work.popleft()
             process.since = time.monotonic()
+            process.done += 1
             self._early_deaths = 0
         return [event]
+
+    def _not_loaded(self, process: _Process, event: LoadFailed) -> list[Event]:
+        """Report a failed load, or try it once more in a fresh process."""
+        self._forget(process)
+        self._load_failures += 1
+        if self._setup is None or event.refused or self._load_failures >= self._setup.load_attempts:
+            return [event]
+        self._hire()
+        return []
 
     def _died(self, process: _Process) -> list[Event]:
         reason = f"the worker process died ({self._cause(process)})"
@@ -172,12 +200,11 @@ class LocalEngine:
             if self._processes:
                 # memory for fewer models than workers is enough for some
                 return []
-            return [
-                LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=self.log_tail())
-            ]
-        return self._bury(process, "crashed", reason)
+            detail = self._words(process)
+            return [LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=detail)]
+        return self._bury(process, "crashed", reason, self._words(process))
 
-    def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str) -> list[Event]:
+    def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str, detail: str) -> list[Event]:
         """Report what a dead worker leaves behind, and hire another."""
         self._forget(process)
         server_lost = self._server_lost(process)
@@ -185,7 +212,6 @@ class LocalEngine:
         for place, work in enumerate(process.work):
             number = work.batch.number if isinstance(work, Score) else -1
             if place == 0 and not server_lost:
-                detail = self.log_tail()
                 events.append(Failed(number=number, kind=kind, reason=reason, detail=detail, worker=process.number))
             else:
                 events.append(Returned(number=number))
@@ -234,15 +260,16 @@ class LocalEngine:
         server = self._server
         return server is not None and (server.lost or server.starts != process.server_start)
 
-    def log_tail(self) -> str:
-        """Return the end of what the workers printed."""
+    def _words(self, process: _Process) -> str:
+        """Return the end of what a worker printed, as far as that is known."""
         try:
-            size_bytes = os.fstat(self._log.fileno()).st_size
-            tail = os.pread(self._log.fileno(), LOG_TAIL_BYTES, max(0, size_bytes - LOG_TAIL_BYTES))
+            if self._setup is not None and self._setup.logs:
+                with open(stderr_path(self._setup.logs, process.number), "rb") as words:
+                    return _tail(words)
+            return _tail(self._log)
         except OSError:
             # a terminal or a pipe: it was seen already
             return ""
-        return tail.decode("utf-8", "replace").strip()
 
     def _kill(self, process: _Process) -> None:
         if process.popen is not None:
@@ -264,11 +291,22 @@ class LocalEngine:
             process.work and process.work[0] is running.get(process.number) for process in self._processes.values()
         ):
             self._lost += self.wait(left)
+        numbers = [process.number for process in self._processes.values()]
         for process in list(self._processes.values()):
             if process.work or not process.ready:
                 self._kill(process)
             self._forget(process)
+        end_s = self._setup.end_s if self._setup is not None and any_ready else 0.0
         for popen in self._spawned:
-            end_process(popen, END_WAIT_S)
+            end_process(popen, end_s)
         if self._server is not None:
-            self._server.stop(END_WAIT_S if any_ready else 0.0)
+            if any_ready and end_s > DEFAULT_END_S:
+                # whose script has a shutdown function, which the end of the server would cut short
+                self._server.await_ends(numbers, end_s)
+            self._server.stop(end_s)
+
+
+def _tail(log: IO[bytes]) -> str:
+    size_bytes = os.fstat(log.fileno()).st_size
+    tail = os.pread(log.fileno(), LOG_TAIL_BYTES, max(0, size_bytes - LOG_TAIL_BYTES))
+    return tail.decode("utf-8", "replace").strip()

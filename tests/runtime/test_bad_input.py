@@ -80,7 +80,7 @@ def _folder(name: str) -> None:
             (folder / "more").mkdir()
             (folder / "more" / "a.csv").touch()
         case "unknown extension":
-            for extension in ("parquet", "xlsx", "csv"):
+            for extension in ("orc", "xlsx", "csv"):
                 (folder / f"a.{extension}").touch()
         case "dangling":
             (folder / "a.csv").symlink_to("nothing")
@@ -121,7 +121,7 @@ TABLE: list[tuple[str, dict[str, str | None], int, str]] = [
         "unknown extension",
         {"--input": "folder"},
         2,
-        r"folder: no reader for a\.parquet, a\.xlsx \(known: \.csv \.csv\.gz",
+        r"folder: no reader for a\.orc, a\.xlsx \(known: \.csv \.csv\.gz",
     ),
     ("binary", {"--input": "binary.csv"}, 2, r"binary\.csv: not a text file \(it has a zero byte at 4\); leave it out"),
     ("no gzip", {"--input": "good.csv.gz"}, 2, r"good\.csv\.gz: not a gz file, whatever its name says"),
@@ -146,7 +146,7 @@ TABLE: list[tuple[str, dict[str, str | None], int, str]] = [
     ("path for a job", {"--job-name": "a/b"}, 2, r"--job-name a/b: a name, not a path"),
     # the options
     ("no workers", {"--workers": "0"}, 2, r"Invalid value for '--workers': 0 is not in the range x>=1"),
-    ("unknown option", {"--wokers": "1"}, 2, r"No such option '--wokers'\. Did you mean '--workers'\?"),
+    ("unknown option", {"--wokers": "1"}, 2, r"No such option '--wokers'\. .*'--workers'"),
     ("no value", {"--input": None}, 2, r"Missing option '--input'"),
     (
         "no quotes",

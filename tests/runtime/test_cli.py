@@ -271,7 +271,7 @@ def test_unknown_extension_is_read_where_that_is_said(heart_model: Path, patient
     for what in (patients, patients / "*", patients / "a.data"):
         refused = scoreline(*given, "--input", what)
         assert refused.code == 2
-        assert "no reader for a.data (known: .csv .csv.gz .csv.zst)" in refused.stderr
+        assert "no reader for a.data (known: .csv .csv.gz .csv.zst .parquet" in refused.stderr
         assert "--input-format csv" in refused.stderr
     assert scoreline(*given, "--input", patients, "--input-format", "csv").code == 0
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runtime.cli import scoreline
+from runtime.deployed import INVOCATION
 from runtime.errors import InputError, UsageError, exit_code
 from runtime.options import Options
 from scoring.rows import Dialect
@@ -60,8 +61,8 @@ def test_option_that_cannot_be_is_refused(changes: dict[str, Any], sentence: str
 
 def test_command_has_the_options_of_python() -> None:
     """Whatever the command takes, `runtime.run` takes by the same name."""
-    names = {parameter.name for parameter in scoreline.commands["run"].params} - {"as_json", "quiet", "help", "more"}
-    assert names <= set(Options.__dataclass_fields__)
+    names = {parameter.name for parameter in scoreline.commands["run"].params} - {"as_json", "quiet", "help"}
+    assert names <= {*Options.__dataclass_fields__, *INVOCATION}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""Follow a running job: for the person who watches it, and for its logs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.dispatch import Dispatch
+from runtime.engines import Failed, LoadFailed, Ready, Scored
+from runtime.logs import JobLogs
+from runtime.progress import UNNAMED, Progress
+from scoring.cells import MiniBatch
+
+__all__ = ["Following", "Report"]
+
+SHOWN_FILES = 3
+
+
+@dataclass(slots=True)
+class Report:
+    """What a watcher may know of a running job.
+
+    Attributes:
+        stage: loading, scoring or publishing.
+        progress: outcomes so far.
+        files: input files.
+        bytes_total: bytes of input, as stored.
+        estimated_rows: rows the input is thought to have; exact once it is scanned.
+        workers: how many.
+        scoring_since: when the first worker was ready (`time.monotonic`); 0 before.
+        resumed_rows: rows that an earlier run staged.
+        unit: what is counted: rows, or files where a script takes whole ones.
+    """
+
+    stage: str = "loading"
+    progress: Progress | None = None
+    files: int = 0
+    bytes_total: int = 0
+    estimated_rows: int = 0
+    workers: int = 0
+    scoring_since: float = 0.0
+    resumed_rows: int = 0
+    unit: str = "rows"
+
+
+class Following:
+    """The observer of a dispatch (`runtime.dispatch.Observer`).
+
+    Args:
+        watch: called now and then with a `Report`.
+        notice: called with each sentence a person should read.
+        check: raises when the job must stop.
+        logs: where the job's logs go; None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        watch: Callable[[Report], None],
+        notice: Callable[[str], None],
+        check: Callable[[], None],
+        logs: JobLogs | None = None,
+    ) -> None:
+        self.report = Report()
+        self.logs = logs
+        self.versions: dict[str, str] = {}
+        self._watch = watch
+        self._notice = notice
+        self._check = check
+        self._dispatch: Dispatch | None = None
+        self._attempts: Counter[int] = Counter()
+        self._told = False
+
+    def begin(self, dispatch: Dispatch, *, unit: str) -> None:
+        """Follow a dispatch that is about to run."""
+        self._dispatch = dispatch
+        self.report.progress = dispatch.progress
+        self.report.estimated_rows = dispatch.grid.estimated_rows
+        self.report.workers = dispatch.engine.workers
+        self.report.unit = unit
+
+    def ready(self, event: Ready) -> None:
+        """Note that a worker is ready."""
+        if not self.report.scoring_since:
+            self.report.scoring_since = time.monotonic()
+            self.report.stage = "scoring"
+            self.versions = dict(event.versions)
+        if self.logs is not None:
+            self.logs.worker_ready(event.worker, event.seconds)
+
+    def load_failed(self, event: LoadFailed) -> None:
+        """Note that no worker can be had."""
+        if self.logs is not None:
+            self.logs.attempt_failed(event.worker, -1, (), kind="load", reason=event.reason, detail=event.detail)
+            self._tell(event.detail, "while it was loaded")
+
+    def failed(self, event: Failed, batch: MiniBatch) -> None:
+        """Note that an attempt failed."""
+        self._attempts[batch.number] += 1
+        if self.logs is None or self._dispatch is None:
+            return
+        files = _files(batch)
+        self.logs.attempt_failed(
+            event.worker, batch.number, files, kind=event.kind, reason=event.reason, detail=event.detail
+        )
+        if batch.number in self._dispatch.progress.abandoned:
+            attempts = self._attempts[batch.number]
+            self.logs.mini_batch_failed(
+                batch.number, files, reason=event.reason, seconds=0.0, worker=event.worker, attempts=attempts
+            )
+        self._tell(event.detail, "while it scored " + _named(files))
+
+    def scored(self, event: Scored, batch: MiniBatch) -> None:
+        """Note that a mini-batch is staged."""
+        attempts = self._attempts.pop(batch.number, 0) + 1
+        if self.logs is None:
+            return
+        failed = len({each.name for each in event.accounts if each.given_up or each.quarantined or each.problem})
+        failed += dict(event.causes).get(UNNAMED, 0)
+        files = _files(batch)
+        self.logs.mini_batch_done(
+            batch.number,
+            files,
+            items=max(0, len(files) - failed),
+            failed=failed,
+            seconds=event.seconds,
+            worker=event.worker,
+            attempts=attempts,
+        )
+
+    def tick(self) -> None:
+        """Let the watcher look, and stop the job if it must."""
+        dispatch = self._dispatch
+        if dispatch is not None:
+            if dispatch.plan.complete:
+                self.report.estimated_rows = dispatch.plan.rows
+            self.report.resumed_rows = dispatch.resumed_rows
+            if self.logs is not None:
+                progress = dispatch.progress
+                done = len(progress.parts) + len(progress.abandoned)
+                threshold = progress.threshold.files if progress.threshold is not None else -1
+                self.logs.progress(dispatch.plan.taken, done, progress.failed_count, threshold, self._left_s())
+        self._watch(self.report)
+        self._check()
+
+    def finished(self, status: Literal["Completed", "Failed", "Canceled"], reasons: Sequence[str]) -> None:
+        """Note how the job ended."""
+        if self.logs is not None:
+            progress = self.report.progress
+            self.logs.finished(status, reasons, list(progress.failed_files) if progress is not None else [])
+
+    def _left_s(self) -> float | None:
+        report = self.report
+        rows = report.progress.rows - report.resumed_rows if report.progress is not None else 0
+        if rows <= 0 or not report.scoring_since:
+            return None
+        left = report.estimated_rows - rows - report.resumed_rows
+        return max(0.0, left) * (time.monotonic() - report.scoring_since) / rows
+
+    def _tell(self, detail: str, when: str) -> None:
+        """Show the first traceback of a user's code; the others are in the logs."""
+        if detail and not self._told and self.logs is not None:
+            self._told = True
+            self._notice(f"{detail.rstrip()}\n(the first error, {when}; all of them are in {self.logs.folder})")
+
+
+def _files(batch: MiniBatch) -> list[str]:
+    return list(dict.fromkeys(part.name for part in batch.slices))
+
+
+def _named(files: Sequence[str]) -> str:
+    more = f" and {len(files) - SHOWN_FILES:,} more" if len(files) > SHOWN_FILES else ""
+    return ", ".join(files[:SHOWN_FILES]) + more

@@ -1,0 +1,98 @@
+"""What becomes of a mini-batch, piece by piece: the cells of a model, the files of a scoring script, or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runtime.progress import UNNAMED
+from scoring.cells import MiniBatch, Slice, SliceAccount, file_digest
+from scoring.quarantine import quarantine_lines
+
+if TYPE_CHECKING:
+    from scoring.script import Script
+
+MARK = b"."
+"""What stands for the scores of a mini-batch whose script writes its output itself (design.md section 7)."""
+
+
+class Piece(Protocol):
+    """What was made of some slices.
+
+    Attributes:
+        lines: score bytes.
+        names: names of the output's columns; empty where there are none.
+        accounts: one for each slice.
+        causes: how often which cause met a row that was not scored.
+        quarantine: lines of the quarantine.
+        predict_s: seconds in the model or the script.
+    """
+
+    lines: Any
+    names: tuple[str, ...]
+    accounts: list[SliceAccount]
+    causes: Counter[str]
+    quarantine: bytes
+    predict_s: float
+
+
+class ScriptScore:
+    """The files of a mini-batch as a scoring script scored them (contract 2.3).
+
+    A result fewer than files is a failed file, which the script does not name; no result at all fails every file.
+    """
+
+    def __init__(self, script: Script, batch: MiniBatch, *, marks: bool) -> None:
+        began = time.perf_counter()
+        result = script.run([part.url for part in batch.slices], mini_batch_index=batch.number)
+        self.predict_s = time.perf_counter() - began
+        self.names = result.columns
+        self.lines: Any = MARK if marks and result.items else result.lines
+        files = len(batch.slices)
+        failed = max(0, files - result.items)
+        nothing = failed == files
+        self.accounts: list[SliceAccount] = [
+            _account(part, given_up=part.rows if nothing else 0) for part in batch.slices
+        ]
+        self.causes: Counter[str] = Counter()
+        entries: list[dict[str, Any]] = []
+        if nothing:
+            self.lines = b""
+            reason = "run() returned no result"
+            entries = [_entry(part, reason) for part in batch.slices]
+            self.causes[reason] = files
+        elif failed:
+            names = f"{batch.slices[0].name} to {batch.slices[-1].name}"
+            reason = f"run() returned {result.items} results for the {files} files {names}, and does not say for which"
+            entries = [{"file": None, "row": None, "rows": failed, "reason": reason}]
+            self.causes[UNNAMED] = failed
+        self.quarantine = quarantine_lines(entries)
+
+
+class GivenUp:
+    """A mini-batch whose attempts are used up: all of it goes to the quarantine."""
+
+    def __init__(self, batch: MiniBatch, reason: str) -> None:
+        self.names: tuple[str, ...] = ()
+        self.lines: Any = b""
+        self.predict_s = 0.0
+        self.accounts: list[SliceAccount] = [_account(part, given_up=part.rows) for part in batch.slices]
+        self.causes = Counter({reason: batch.rows})
+        self.quarantine = quarantine_lines(_entry(part, reason) for part in batch.slices)
+
+
+def _entry(part: Slice, reason: str) -> dict[str, Any]:
+    # of a file that was cut the rows are named, of a whole one the file is enough
+    row = part.first_row or None
+    return {"file": part.name, "row": row, "rows": part.rows, "reason": reason}
+
+
+def _account(part: Slice, *, given_up: int) -> SliceAccount:
+    try:
+        digest = file_digest(part.url, part.offset, part.offset + part.stop - part.start)
+    except OSError:
+        digest = b""
+    return SliceAccount(
+        name=part.name, start=part.start, stop=part.stop, digest=digest, rows=part.rows, given_up=given_up
+    )

@@ -1,0 +1,200 @@
+"""What scores: an MLflow model by itself, or a scoring script with the model it loads."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import OutputError, UsageError
+from runtime.limits import usable_cpus
+from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel, signature_names
+from runtime.options import Options
+from scoring.files import local_path
+from scoring.specs import ScorerSpec, ScriptSpec
+
+__all__ = ["ModelTarget", "ScriptTarget", "find_target", "stage_model"]
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTarget:
+    """An MLflow model.
+
+    Attributes:
+        uri: as it was asked for.
+        path: the folder that has the ``MLmodel`` file.
+    """
+
+    uri: str
+    path: str
+    by_file: bool = False
+
+    @property
+    def preload(self) -> str:
+        """What the fork server imports for."""
+        return self.path
+
+    @property
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """Variables of the workers' environment: none of its own."""
+        return ()
+
+    def digest(self) -> str:
+        """Digest its content."""
+        return model_digest(self.path)
+
+    def mlmodel(self) -> dict[str, Any]:
+        """Read its ``MLmodel`` file."""
+        return read_mlmodel(self.path)
+
+    def names(self) -> tuple[str, ...]:
+        """Name the columns of its signature."""
+        return signature_names(self.mlmodel())
+
+    def scorer(self, options: Options, *, threads: int, work: str, logs: str) -> ScorerSpec:  # noqa: ARG002 (one shape)
+        """Say how a worker uses it."""
+        return ScorerSpec(
+            model_path=self.path, method=options.method, params=options.params, types=options.types, threads=threads
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptTarget:
+    """A scoring script (contract section 2).
+
+    Attributes:
+        uri: of its model, as it was asked for; the script where there is none.
+        path: folder or file of the model; empty for none.
+        code: folder of the code.
+        script: path of the script.
+        environment: variables of the workers' environment.
+    """
+
+    uri: str
+    path: str
+    code: str
+    script: str
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
+    by_file: bool = True
+
+    @property
+    def preload(self) -> str:
+        """What the fork server imports for."""
+        return self.script
+
+    def digest(self) -> str:
+        """Digest the content of model and code, and the environment."""
+        whole = hashlib.sha256()
+        for path in (self.path, self.code):
+            whole.update((model_digest(path) if path else "-").encode())
+        for name, value in sorted(self.environment):
+            whole.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
+        return whole.hexdigest()
+
+    def mlmodel(self) -> dict[str, Any]:
+        """Read the ``MLmodel`` file, if the model has one."""
+        return read_mlmodel(self.path) if os.path.exists(os.path.join(self.path, "MLmodel")) else {}
+
+    def names(self) -> tuple[str, ...]:
+        """Name no columns: a script reads its files itself."""
+        return ()
+
+    def scorer(self, options: Options, *, threads: int, work: str, logs: str) -> ScriptSpec:
+        """Say how a worker uses it; its model is staged in the working folder."""
+        tracking = Path(logs or work, "mlruns").as_uri()
+        return ScriptSpec(
+            code=self.code,
+            scoring_script=os.path.relpath(self.script, self.code),
+            model_dir=stage_model(self.path, work) if self.path else "",
+            output_path=options.output_folder,
+            environment=self.environment,
+            arguments=(*options.arguments, "--output", options.output_folder),
+            logging_level=options.logging_level,
+            output_action=options.output_action,
+            output_format=options.output_format,
+            work=work,
+            logs=logs,
+            tracking=tracking,
+            threads=threads,
+        )
+
+
+def find_target(options: Options, stack: ExitStack, notice: Notice) -> ModelTarget | ScriptTarget:
+    """Find what scores, and fetch a model that is remote.
+
+    Raises:
+        UsageError: it is not there, or is not what it is said to be.
+        ModelLoadError: the model cannot be fetched.
+    """
+    if not options.scoring_script:
+        model = _model(options.model, stack, notice)
+        return ModelTarget(uri=model.uri, path=model.path)
+    script = os.path.join(options.code, options.scoring_script)
+    if not os.path.isfile(script):
+        raise UsageError(f"{script}: no such scoring script")
+    if is_remote(options.model):
+        path = _model(options.model, stack, notice).path
+    else:
+        path = os.path.abspath(local_path(options.model)) if options.model else ""
+        if path and not os.path.exists(path):
+            raise UsageError(f"{options.model}: no such model")
+    return ScriptTarget(
+        uri=options.model or script, path=path, code=options.code, script=script,
+        environment=options.environment_variables,
+    )  # fmt: skip
+
+
+def _model(uri: str, stack: ExitStack, notice: Notice) -> ModelFolder:
+    if not is_remote(uri):
+        return find_model(uri)
+    folder = tempfile.mkdtemp(prefix="scoreline-model-")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    notice(f"fetching {uri}")
+    return fetch_model(uri, folder)
+
+
+def script_threads(workers: int) -> int:
+    """Share the CPUs among workers whose script may run threads of its own."""
+    return max(1, usable_cpus() // workers)
+
+
+def stage_model(path: str, work: str) -> str:
+    """Make the folder that ``AZUREML_MODEL_DIR`` names: it holds the model's folder or file, and nothing else.
+
+    Files are linked where the disk is the same, else copied (contract 2.5).
+
+    Raises:
+        OutputError: the disk is full or fails.
+    """
+    root = os.path.join(work, "model")
+    source = os.path.realpath(path)
+    target = os.path.join(root, os.path.basename(os.path.normpath(path)))
+    try:
+        os.makedirs(root)
+        if os.path.isfile(source):
+            _link(source, target)
+        else:
+            shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"{target}: the model cannot be staged: {error}") from None
+    return root
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        # a link to a link would hang in the air elsewhere
+        os.link(os.path.realpath(source), target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP):
+            raise
+        shutil.copy2(source, target)
+    return target
