@@ -82,6 +82,7 @@ class CellScore:
         self.failed = next((part.problem for part in cell.slices if part.problem.startswith(_AZURE)), "")
         self.detail = ""
         self._scorer = scorer
+        assert not plan.strict or len({part.file for part in cell.slices}) == 1, cell  # the grid is 0
         read, plan = self._read(cell, plan)
         if plan.strict and read.quarantine:
             _fail(read, self._failure(read, _misfit(read.quarantine[0])))

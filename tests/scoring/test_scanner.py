@@ -186,7 +186,9 @@ def test_files_of_a_script_that_are_staged(tmp_path):
     digests = [file_digest(part.url, part.start, part.stop) for part in parts]
     cover = StagedCover(
         key="k", name_digest=name_digest("a"), start=0, length=3, rows=3, identity=identity_digest(files[:3]),
-        input_digest=input_digest((part.name, part.start, part.stop, digest) for part, digest in zip(parts, digests, strict=True)),
+        input_digest=input_digest(
+            (part.name, part.start, part.stop, digest) for part, digest in zip(parts, digests, strict=True)
+        ),
     )  # fmt: skip
 
     def staged():
