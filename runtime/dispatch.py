@@ -7,12 +7,14 @@ scanner ── cells ──▶ plan ── mini-batches ──▶ engine
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
 from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError
+from runtime.logs import NOTHING_SUCCEEDED, stalled
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import Progress
@@ -40,7 +42,7 @@ class Observer(Protocol):
         ...
 
     def load_failed(self, event: LoadFailed) -> None:
-        """Learn that no worker can be had."""
+        """Learn that a worker could not be had, or none at all."""
         ...
 
     def scored(self, event: Scored, batch: MiniBatch) -> None:
@@ -75,6 +77,7 @@ class Dispatch:
         files_per_timeout: the timeout is for so many files; a mini-batch of more has more; 0: for each mini-batch.
         observer: who follows.
         timeout_s: how long a mini-batch may take; None: as long as others let expect.
+        stall_s: how long nothing may be found and nothing end; None: for ever.
         resumed: mini-batches taken from what was staged.
         resumed_rows: rows in them.
         predict_s: seconds spent in the model, over all workers.
@@ -94,6 +97,7 @@ class Dispatch:
     empty_allowed: bool = False
     files_per_timeout: int = 0
     timeout_s: float | None = None
+    stall_s: float | None = None
     resumed: int = 0
     resumed_rows: int = 0
     predict_s: float = 0.0
@@ -101,6 +105,7 @@ class Dispatch:
     _probe: Literal["unknown", "running", "done"] = "unknown"
     _first: Cell | None = None
     _cells: int = 0
+    _moved: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
         """Score until nothing is left.
@@ -115,6 +120,7 @@ class Dispatch:
             self._listen()
             self._hand_out()
             self.observer.tick()
+            self._check_stalled()
             self._stop_if_needed()
         if self.plan.rows == 0 and not any(count.problem for count in self.progress.files.values()):
             raise UsageError("the input has no rows to score")
@@ -126,10 +132,7 @@ class Dispatch:
 
     def _nothing_scored(self) -> str:
         if self.by_file:
-            return (
-                "No succeeded mini batch item returned from run(): "
-                f"{self.progress.failures_text()}; nothing was published"
-            )
+            return f"{NOTHING_SUCCEEDED}: {self.progress.failures_text()}; nothing was published"
         why = self.progress.failures_text() if self.progress.abandoned else self.progress.main_cause()
         return f"no row could be scored: {why}; nothing was published"
 
@@ -149,12 +152,20 @@ class Dispatch:
                 raise ScorelineError(f"what was not scored cannot be staged: {self.progress.failures_text()}")
             self._stop_if_needed()
 
+    def _check_stalled(self) -> None:
+        """Fail a deployment in which nothing moves (contract 5.5)."""
+        still_s = time.monotonic() - self._moved
+        if self.stall_s is not None and still_s > self.stall_s:
+            raise ScorelineError(f"{stalled(self.stall_s)}; what is staged is kept, run again to go on")
+
     def _listen(self) -> None:
         """Take what the workers and the scanner say, waiting only where neither has anything to say."""
         pipe = self.scanner.pipe if self.plan.wants_cells else None
         for event in self.engine.wait(0.0 if pipe is not None and pipe.poll() else POLL_S, pipe):
+            self._moved = time.monotonic()
             self._take(event)
         while self.plan.wants_cells and self.scanner.pipe.poll():
+            self._moved = time.monotonic()
             message = self.scanner.receive()
             assert not isinstance(message, Grid | Listing), message
             self.plan.add(message)
@@ -170,6 +181,8 @@ class Dispatch:
                 self.observer.ready(event)
             case LoadFailed():
                 self.observer.load_failed(event)
+                if event.goes_on:
+                    return
                 if event.refused:
                     raise ModelUseError(event.reason)
                 # of a death the last words are all that is known; a failure said why

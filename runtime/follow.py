@@ -72,6 +72,7 @@ class Following:
         self._check = check
         self._dispatch: Dispatch | None = None
         self._attempts: Counter[int] = Counter()
+        self._given_up: set[int] = set()
         self._told = False
 
     def begin(self, dispatch: Dispatch, *, unit: str) -> None:
@@ -92,7 +93,7 @@ class Following:
             self.logs.worker_ready(event.worker, event.seconds)
 
     def load_failed(self, event: LoadFailed) -> None:
-        """Note that no worker can be had."""
+        """Note that a worker could not be had, or none at all."""
         if self.logs is not None:
             self.logs.attempt_failed(event.worker, -1, (), kind="load", reason=event.reason, detail=event.detail)
             self._tell(event.detail, "while it was loaded")
@@ -108,6 +109,7 @@ class Following:
         )
         if batch.number in self._dispatch.progress.abandoned:
             attempts = self._attempts[batch.number]
+            self._given_up.add(batch.number)
             self.logs.mini_batch_failed(
                 batch.number, files, reason=event.reason, seconds=0.0, worker=event.worker, attempts=attempts
             )
@@ -116,7 +118,8 @@ class Following:
     def scored(self, event: Scored, batch: MiniBatch) -> None:
         """Note that a mini-batch is staged."""
         attempts = self._attempts.pop(batch.number, 0) + 1
-        if self.logs is None:
+        # what was given up was told when it was; now it is staged
+        if self.logs is None or batch.number in self._given_up:
             return
         failed = len({each.name for each in event.accounts if each.given_up or each.quarantined or each.problem})
         failed += dict(event.causes).get(UNNAMED, 0)

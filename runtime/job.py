@@ -87,7 +87,10 @@ def run_limited(*, watch: Watcher | None = None, notice: Notice | None = None, *
         ScorelineError: see `run`.
     """
     with tempfile.TemporaryDirectory(prefix="scoreline-") as folder:
-        receipt = run(watch=watch, notice=notice, **{**options, "output": folder, "if_exists": "overwrite"})
+        kept = {"output": folder, "if_exists": "overwrite"}
+        if options.get("deployment"):
+            kept["logs"] = os.path.join(folder, "logs")
+        receipt = run(watch=watch, notice=notice, **{**options, **kept})
         return Path(receipt.url).read_text("utf-8"), receipt
 
 
@@ -172,7 +175,8 @@ class Job:
         self._open_logs(target, listing, engine)
         record = self._resumed(output, asked)
         # killed before the columns were named: what is staged cannot be published without them
-        staged = output.staged(record.fingerprint_bytes) if output.header() else []
+        named = not (target.by_file and (options.output_format != "csv" or options.output_action != "append_row"))
+        staged = output.staged(record.fingerprint_bytes) if output.header() or not named else []
         grid = scanner.begin(self._begin(output, record.cell_rows, staged))
         if record.cell_rows != grid.cell_rows or output.job() is None:
             record = replace(record, cell_rows=grid.cell_rows)
@@ -200,6 +204,7 @@ class Job:
             empty_allowed=options.output_action == "summary_only",
             files_per_timeout=0 if options.files_per_mini_batch else options.mini_batch_size,
             timeout_s=options.timeout_s,
+            stall_s=options.stall_s,
             observer=self._following,
         )
         self._following.begin(dispatch, unit="files" if target.by_file else "rows")
@@ -328,6 +333,7 @@ class Job:
             fingerprint=record.fingerprint_bytes,
             logs=logs,
             load_attempts=2 if target.by_file else 1,
+            replaces_always=options.error_threshold is not None,
             load_timeout_s=options.init_timeout_s,
             first_call_s=options.task_overhead_s,
             end_s=SHUTDOWN_S if target.by_file else DEFAULT_END_S,
@@ -353,7 +359,8 @@ class Job:
         if options.restart:
             output.discard()
             return None
-        size_bytes = output.size_bytes()
+        # what a script writes by itself may have any name
+        size_bytes = output.size_bytes() if options.output_action == "append_row" else None
         receipt = output.receipt()
         if receipt is not None and receipt["output"]["size_bytes"] == size_bytes:
             inputs = inputs_digest(listing.files)

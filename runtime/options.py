@@ -260,6 +260,14 @@ class Options:
         return self.mini_batch_size if self.by_file or self.strict else 0
 
     @property
+    def stall_s(self) -> float | None:
+        """How long nothing may move in a deployment (contract 5.5); None: for ever."""
+        if not self.deployment or self.timeout_s is None:
+            return None
+        # a worker may load, and then make its first call
+        return 3 * (self.timeout_s + self.task_overhead_s) + (self.init_timeout_s or 0.0)
+
+    @property
     def job_folder(self) -> str:
         """The folder of the job: its output and its logs lie in it, unless they are told to lie elsewhere."""
         if os.path.basename(self.output_folder) == "score" and self.job_name:

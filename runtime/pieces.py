@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,7 +46,13 @@ class ScriptScore:
 
     def __init__(self, script: Script, batch: MiniBatch, *, marks: bool) -> None:
         began = time.perf_counter()
-        result = script.run([part.url for part in batch.slices], mini_batch_index=batch.number)
+        owner = os.getpid()
+        try:
+            result = script.run([part.url for part in batch.slices], mini_batch_index=batch.number)
+        finally:
+            if os.getpid() != owner:
+                # a child that the script forked and let return: to stage and to answer is its parent's
+                os._exit(1)
         self.predict_s = time.perf_counter() - began
         self.names = result.columns
         self.lines: Any = MARK if marks and result.items else result.lines

@@ -107,7 +107,8 @@ class Progress:
         threshold: failed files tolerated; None where a mini-batch that cannot be scored stops the job.
         max_attempts: how often a mini-batch is tried.
         abandoned: mini-batches given up, by their place in the plan.
-        failed_files: why a file failed, by its name, in the order in which that was known.
+        failed_files: why a file failed as a whole, by its name, in the order in which that was known; nothing where
+            rows of it were not scored.
         unnamed_failures: failed files that a script did not name.
         parts: place in the plan -> (key, score bytes) of what is staged.
         files: what became of the rows, by file.
@@ -205,7 +206,7 @@ class Progress:
             self.given_up += account.given_up
             self.bytes_done += account.stop - account.start
             if account.problem or account.given_up or account.quarantined:
-                self.failed_files.setdefault(account.name, account.problem or "rows of it were not scored")
+                self.failed_files.setdefault(account.name, account.problem)
         unnamed = dict(causes).get(UNNAMED, 0)
         self.unnamed_failures += unnamed
         self.given_up += unnamed
@@ -262,9 +263,18 @@ class Progress:
                 "what is staged is kept: mend the file, or accept it by giving --max-quarantined"
             )
 
+    def failure_of(self, name: str) -> str:
+        """Say why a file failed."""
+        count = self.files.get(name, FileCount())
+        lost = count.quarantined + count.given_up
+        return self.failed_files[name] or f"{lost:,} of {count.read:,} rows not scored"
+
     def failures_text(self) -> str:
         """Name the first failed files, each with its reason."""
-        named = [f"{name} ({reason})" for name, reason in list(self.failed_files.items())[:SHOWN_FILES]]
+        reasons: dict[str, list[str]] = {}
+        for name in list(self.failed_files)[:SHOWN_FILES]:
+            reasons.setdefault(self.failure_of(name), []).append(name)
+        named = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
         if len(self.failed_files) > SHOWN_FILES:
             named.append(f"{len(self.failed_files) - SHOWN_FILES:,} more")
         if self.unnamed_failures:

@@ -106,7 +106,9 @@ def build_receipt(
                 "quarantine": published.quarantine,
             },
             "unit": unit,
-            "failed_files": dict(progress.failed_files) if progress.threshold is not None else {},
+            "failed_files": {name: progress.failure_of(name) for name in progress.failed_files}
+            if progress.threshold is not None
+            else {},
             "rows": {
                 "read": progress.rows,
                 "scored": progress.scored,

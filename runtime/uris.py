@@ -1,16 +1,19 @@
 """URIs of inputs, outputs, models and code: one parser for all forms of contract 7.1, which gives typed values.
 
-    form            example                                                    gives
-    1, 2, 3         azureml:heart:3, azureml:heart@latest, azureml:heart       AssetName
-    4, 5, 7, 9, 14  azureml://datastores/store/paths/a/b, ARM ids of such      DatastorePath
-    6, 7, 8         azureml://subscriptions/…/data/heart/versions/3, ARM ids   AssetId
-    14              azureml://jobs/j/outputs/o/paths/p, runs:/…                JobOutput, RunArtifact
-    16 to 19        https://a.blob.core.windows.net/c/p?sas, wasbs, abfss      BlobPath
-    21              https://example.com/a.csv                                  PublicFile
-    22              data/a.csv, file:///data, folder:data                      LocalPath
-    10 to 13, 15, 20                                                           refused, with what to do instead
+    form            example                                                      gives
+    1, 2, 3         azureml:heart:3, azureml:heart@latest, azureml:heart         AssetName
+    4, 5, 7, 9, 14  azureml://datastores/store/paths/a/b, ARM ids of such        DatastorePath
+    6, 7, 8         azureml://subscriptions/…/data/heart/versions/3, ARM ids     AssetId
+    14              azureml://jobs/j/outputs/o/paths/p                           JobOutput
+    14              runs:/r/model, and MLflow's models:/, mlflow-artifacts:/     RunArtifact
+    16 to 19        https://a.blob.core.windows.net/c/p?sas, wasbs, abfss        BlobPath
+    21              https://example.com/a.csv                                    PublicFile
+    22              data/a.csv, file:///data, folder:data                        LocalPath
+    10 to 13, 15, 20                                                             refused, with what to do instead
 
-A shared access signature is split off first, and shown nowhere.
+Paths are decoded once, and ``str`` encodes them again: it gives a form that reads back as the same value. What stands
+behind a question mark may be a secret (a shared access signature, a token), so it shows in no text: only in `url`.
+One module of more than 300 lines, so that all forms stay side by side.
 """
 
 from __future__ import annotations
@@ -18,28 +21,37 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from runtime.errors import UriError
+from runtime.uri_text import decoded, encoded, has_control, has_secret, refusal, shown
 
 __all__ = [
     "AssetId", "AssetName", "BlobPath", "DatastorePath", "JobOutput", "LocalPath", "PublicFile", "RunArtifact", "Uri",
     "WorkspaceId", "parse_uri", "split_output",
 ]  # fmt: skip
 
-SUFFIXES = (
-    "core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net", "core.cloudapi.de", "storage.azure.net",
-)  # fmt: skip
-PROVIDER = "providers/microsoft.machinelearningservices/"
-ASSETS = ("data", "models", "codes", "environments")
-MLFLOW = ("runs:", "models:", "mlflow-artifacts:")
-
+KINDS = ("data", "models", "codes", "environments")
+# A credential is sent to these hosts alone; other clouds are named by a datastore's endpoint.
+_STORAGE_HOST = re.compile(
+    r"[a-z0-9-]+(\.[a-z0-9-]+)?\.(?P<kind>blob|dfs)\."
+    r"(core\.windows\.net|core\.chinacloudapi\.cn|core\.usgovcloudapi\.net|core\.cloudapi\.de|storage\.azure\.net)"
+    r"(:[0-9]{1,5})?"
+)
+_EMULATED_ACCOUNT = "devstoreaccount1"
+_HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_HOST = re.compile(r"(?P<account>[^.@/]+)\.(?:[^./]+\.)?(?P<kind>blob|dfs)\.(?P<suffix>[^/:]+)(?::\d+)?", re.IGNORECASE)
-_NAME = re.compile(r"[^:/\\@]+")
-_ARM = re.compile(
-    r"subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)/"
-    rf"(?:{re.escape(PROVIDER)})?workspaces/(?P<workspace>[^/]+)/(?P<rest>.+)",
+_WINDOWS = re.compile(r"[A-Za-z]:|\\\\")
+# The SDK splits a version off at the first colon, a label at the last @.
+_NAME = re.compile(r"[^:/\\\s](?:[^:/\\]*[^:/\\\s])?")
+_VERSION = re.compile(r"[^/\\@\s](?:[^/\\@]*[^/\\@\s])?")
+_CONTAINER = re.compile(r"\$?[A-Za-z0-9](?:[A-Za-z0-9_-]*)")
+_ASSET = re.compile(
+    rf"(?:^|/)(?:{'|'.join(KINDS)})/([^:/\\]+)/(versions/labels|versions|labels)/([^/\\]+)/?$", re.IGNORECASE
+)
+_WORKSPACE = re.compile(
+    r"subscriptions/([^/]+)/resourcegroups/([^/]+)/(?:providers/microsoft\.machinelearningservices/)?"
+    r"workspaces/([^/]+)/(.+)",
     re.IGNORECASE,
 )
 
@@ -53,13 +65,20 @@ class WorkspaceId:
     name: str
 
     def __str__(self) -> str:
-        """Write it as in an ``azureml://`` URI."""
-        return f"subscriptions/{self.subscription}/resourcegroups/{self.resource_group}/workspaces/{self.name}"
+        """Write it as ARM does, without the slash before it."""
+        return (
+            f"subscriptions/{self.subscription}/resourceGroups/{self.resource_group}/providers/"
+            f"Microsoft.MachineLearningServices/workspaces/{self.name}"
+        )
+
+    def is_same(self, other: WorkspaceId) -> bool:
+        """Tell whether both are one workspace; ARM names have no letter case."""
+        return str(self).lower() == str(other).lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetName:
-    """A named asset of the workspace: data, model or code, as the place says (forms 1 to 3)."""
+    """A named asset of the workspace: data, a model or code, as the place says (forms 1 to 3)."""
 
     name: str
     version: str = ""
@@ -72,7 +91,7 @@ class AssetName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetId:
-    """An asset with its kind and workspace (forms 6 to 8)."""
+    """An asset with its kind (data, models, codes, environments) and its workspace (forms 6 to 8)."""
 
     workspace: WorkspaceId
     kind: str
@@ -81,14 +100,14 @@ class AssetId:
     label: str = ""
 
     def __str__(self) -> str:
-        """Write the ``azureml://`` form."""
+        """Write form 7, which Azure ML takes for inputs and for models."""
         which = f"versions/{self.version}" if self.version else f"labels/{self.label}"
-        return f"azureml://{self.workspace}/{self.kind}/{self.name}/{which}"
+        return f"azureml:/{self.workspace}/{self.kind}/{self.name}/{which}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatastorePath:
-    """A path in a datastore, without leading slash (forms 4, 5, 7, 9)."""
+    """A path in a datastore, decoded and without leading slash (forms 4, 5, 7, 9; ``ExperimentRun`` of form 14)."""
 
     datastore: str
     path: str = ""
@@ -96,10 +115,8 @@ class DatastorePath:
     is_folder: bool = False
 
     def __str__(self) -> str:
-        """Write the ``azureml://`` form."""
-        workspace = f"{self.workspace}/" if self.workspace is not None else ""
-        paths = f"/paths/{self.path}" if self.path else ""
-        return f"azureml://{workspace}datastores/{self.datastore}{paths}"
+        """Write form 4 or 5."""
+        return f"azureml://{_in(self.workspace)}datastores/{self.datastore}" + _paths(self.path, self.is_folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +126,19 @@ class JobOutput:
     job: str
     output: str
     path: str = ""
+    workspace: WorkspaceId | None = None
+    is_folder: bool = False
 
     def __str__(self) -> str:
-        """Write the ``azureml://`` form."""
-        return f"azureml://jobs/{self.job}/outputs/{self.output}" + (f"/paths/{self.path}" if self.path else "")
+        """Write form 14."""
+        return f"azureml://{_in(self.workspace)}jobs/{self.job}/outputs/{self.output}" + _paths(
+            self.path, self.is_folder
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunArtifact:
-    """What MLflow resolves itself: ``runs:/…``, ``models:/…``, ``mlflow-artifacts:/…`` (form 14)."""
+    """What MLflow finds by itself: ``runs:/…`` (form 14), ``models:/…``, ``mlflow-artifacts:/…``."""
 
     uri: str
 
@@ -131,12 +152,12 @@ class BlobPath:
     """A path on Blob or ADLS Gen2 (forms 16 to 19).
 
     Attributes:
-        account_url: of the account, as its host was given.
+        account_url: of the account, made of the host given.
         container: container or file system.
-        path: decoded, without leading slash.
+        path: decoded, without slash at either end.
         kind: blob or dfs.
         sas: shared access signature, without question mark; empty for none.
-        is_folder: whether a slash ended it.
+        is_folder: whether a slash ended it, or it is the container.
     """
 
     account_url: str
@@ -149,20 +170,21 @@ class BlobPath:
     @property
     def url(self) -> str:
         """The address with its signature: a secret."""
-        return f"{self._plain}?{self.sas}" if self.sas else self._plain
+        return self._plain + (f"?{self.sas}" if self.sas else "")
 
     @property
     def _plain(self) -> str:
-        return "/".join(part for part in (self.account_url, self.container, self.path) if part)
+        path = quote(self.path, safe="/~!$&'()*+,;=:@")
+        return f"{self.account_url}/{self.container}" + (f"/{path}" if path else "")
 
     def __str__(self) -> str:
         """Write the address without its signature."""
-        return f"{self._plain}?***" if self.sas else self._plain
+        return self._plain + ("/" if self.path and self.is_folder else "") + ("?***" if self.sas else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicFile:
-    """A file that anybody can fetch (form 21)."""
+    """A file that is fetched without Azure's credentials (form 21)."""
 
     address: str
     query: str = field(default="", repr=False)
@@ -170,11 +192,11 @@ class PublicFile:
     @property
     def url(self) -> str:
         """The address with its query, which may be a secret."""
-        return f"{self.address}?{self.query}" if self.query else self.address
+        return self.address + (f"?{self.query}" if self.query else "")
 
     def __str__(self) -> str:
         """Write the address without its query."""
-        return f"{self.address}?***" if self.query else self.address
+        return self.address + ("?***" if self.query else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +207,9 @@ class LocalPath:
     is_folder: bool = False
 
     def __str__(self) -> str:
-        """Write the path."""
-        return self.path
+        """Write the path; as a ``file:`` URL where it would read as an ARM id."""
+        text = self.path + ("/" if self.is_folder and self.path != "/" else "")
+        return f"file://{encoded(text)}" if text.lower().startswith("/subscriptions/") else text
 
 
 Uri = AssetName | AssetId | DatastorePath | JobOutput | RunArtifact | BlobPath | PublicFile | LocalPath
@@ -202,165 +225,19 @@ def parse_uri(text: str, *, relative_to: str | None = None) -> Uri:
     Raises:
         UriError: it is none that is understood here; the message says what to write instead.
     """
-    # a signature must not get into any message
-    plain, question, query = text.strip().partition("?")
-    if not plain or "\0" in plain:
-        raise UriError(f"{plain!r}: no path or URI")
-    lower = plain.lower()
-    if lower.startswith("azureml://"):
-        return _azureml(plain[len("azureml://") :], plain)
-    if lower.startswith("azureml:/"):
-        return _arm(plain[len("azureml:") :].strip("/"), plain)
-    if lower.startswith("azureml:"):
-        return _asset_name(plain[len("azureml:") :], plain)
-    if lower.startswith("/subscriptions/"):
-        return _arm(plain.strip("/"), plain)
-    if lower.startswith(MLFLOW):
-        return RunArtifact(uri=plain)
-    scheme = _SCHEME.match(plain)
-    if scheme is not None and (plain[scheme.end() :].startswith("//") or scheme[1].lower() in ("file", "folder")):
-        return _with_scheme(scheme[1].lower(), plain, query, relative_to)
-    if re.match(r"[A-Za-z]:\\", plain):
-        raise UriError(f"{plain}: a path of Windows; this machine has none, inside WSL it is /mnt/{lower[0]}/…")
-    # a question mark is a glob here, and no query
-    return _local(plain + question + query, relative_to)
-
-
-def _local(path: str, relative_to: str | None) -> LocalPath:
-    folder = os.getcwd() if relative_to is None else relative_to
-    absolute = os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
-    return LocalPath(path=absolute, is_folder=path.endswith("/"))
-
-
-def _with_scheme(scheme: str, plain: str, query: str, relative_to: str | None) -> Uri:
-    if scheme in ("file", "folder"):
-        rest = plain[len(scheme) + 1 :]
-        if not rest.startswith("//"):
-            return _local(unquote(rest), relative_to)
-        parts = urlsplit("file:" + rest)
-        if parts.netloc not in ("", "localhost"):
-            raise UriError(f"{plain}: names this machine only, not {parts.netloc}; write {scheme}:///path")
-        return _local(unquote(parts.path) or "/", relative_to)
-    if scheme in ("http", "https"):
-        return _web(plain, query)
-    if scheme in ("wasb", "wasbs", "abfs", "abfss", "az"):
-        return _container_at_account(scheme, plain, query)
-    if scheme == "adl":
-        raise UriError(f"{plain}: Azure Data Lake Gen1 was retired; move the data to Gen2 and write abfss://…")
-    raise UriError(
-        f"{plain}: {scheme}:// is not known here; write a local path, a file: URL, https://<account>.blob…, "
-        "abfss://…, wasbs://… or azureml:…"
-    )
-
-
-def _web(plain: str, query: str) -> BlobPath | PublicFile:
-    address, _, rest = plain.partition("://")[2].partition("/")
-    host = _HOST.fullmatch(address)
-    if not address:
-        raise UriError(f"{plain}: no host")
-    if host is None or not host["suffix"].lower().endswith(SUFFIXES):
-        return PublicFile(address=plain, query=query)
-    container, _, path = rest.partition("/")
-    if not container:
-        raise UriError(f"{plain}: no container; write https://{address}/<container>/<path>")
-    return BlobPath(
-        account_url=f"https://{address.lower()}", container=container, path=unquote(path).strip("/"),
-        kind=host["kind"].lower(), sas=query, is_folder=path.endswith("/"),
-    )  # fmt: skip
-
-
-def _container_at_account(scheme: str, plain: str, query: str) -> BlobPath:
-    place, _, path = plain.partition("://")[2].partition("/")
-    container, at, address = place.partition("@")
-    host = _HOST.fullmatch(address) if at else None
-    if not container or host is None:
-        raise UriError(
-            f"{plain}: write {scheme}://<container>@<account>.{'dfs' if scheme.startswith('abfs') else 'blob'}."
-            "core.windows.net/<path>"
-        )
-    return BlobPath(
-        account_url=f"https://{address.lower()}", container=container, path=unquote(path).strip("/"),
-        kind=host["kind"].lower(), sas=query, is_folder=path.endswith("/"),
-    )  # fmt: skip
-
-
-def _asset_name(name: str, plain: str) -> AssetName:
-    if "@" in name:
-        name, _, label = name.rpartition("@")
-        if _NAME.fullmatch(name) and _NAME.fullmatch(label):
-            return AssetName(name=name, label=label)
-    name, colon, version = name.partition(":")
-    if _NAME.fullmatch(name) and (not colon or (version and not re.search(r"[/\\]", version))):
-        return AssetName(name=name, version=version)
-    raise UriError(f"{plain}: write azureml:<name>:<version>, azureml:<name>@<label> or azureml://datastores/…")
-
-
-def _azureml(rest: str, plain: str) -> Uri:
-    first, _, after = rest.partition("/")
-    match first.lower():
-        case "datastores":
-            return _datastore(after, plain, None)
-        case "subscriptions":
-            return _arm(rest, plain)
-        case "jobs":
-            parts = after.split("/", 4)
-            if len(parts) >= 3 and parts[1].lower() == "outputs" and (len(parts) == 3 or parts[3].lower() == "paths"):
-                path = parts[4].strip("/") if len(parts) > 4 else ""
-                return JobOutput(job=parts[0], output=parts[2], path=path)
-            raise UriError(f"{plain}: write azureml://jobs/<job>/outputs/<output>/paths/<path>")
-        case "registries" | "feeds":
-            raise UriError(
-                f"{plain}: assets of a registry are not fetched here; download it (az ml model download "
-                "--registry-name …) and give the local path"
-            )
-        case "locations":
-            raise UriError(f"{plain}: names a workspace by its internal id; write azureml:<name>:<version>")
-        case "resourcegroups" | "models" | "data" | "environments" | "codes":
-            raise UriError(f"{plain}: a short asset id without its workspace; write azureml:<name>:<version>")
-    if "/" not in rest and ":" in rest:
-        raise UriError(f"{plain}: write azureml:{rest}, without the slashes")
-    raise UriError(
-        f"{plain}: after azureml:// come datastores/…, subscriptions/… or jobs/…; or write azureml:<name>:<version>"
-    )
-
-
-def _arm(rest: str, plain: str) -> DatastorePath | AssetId:
-    match = _ARM.fullmatch(rest)
-    if match is None:
-        raise UriError(
-            f"{plain}: no id of a workspace; write /subscriptions/<id>/resourceGroups/<group>/providers/"
-            "Microsoft.MachineLearningServices/workspaces/<workspace>/…"
-        )
-    workspace = WorkspaceId(subscription=match["subscription"], resource_group=match["group"], name=match["workspace"])
-    kind, _, after = match["rest"].partition("/")
-    kind = kind.lower()
-    if kind == "datastores":
-        return _datastore(after, plain, workspace)
-    if kind == "computes":
-        raise UriError(f"{plain}: a compute, which is neither data nor a model; jobs run on this machine here")
-    parts = after.split("/")
-    if kind in ASSETS and len(parts) == 3 and parts[0] and parts[2]:
-        if parts[1].lower() == "versions":
-            return AssetId(workspace=workspace, kind=kind, name=parts[0], version=parts[2])
-        if parts[1].lower() == "labels":
-            return AssetId(workspace=workspace, kind=kind, name=parts[0], label=parts[2])
-    kinds = ",".join(ASSETS)
-    raise UriError(f"{plain}: write …/{{{kinds}}}/<name>/versions/<version> or …/datastores/<name>/paths/<path>")
-
-
-def _datastore(after: str, plain: str, workspace: WorkspaceId | None) -> DatastorePath:
-    name, slash, path = after.partition("/")
-    if not name:
-        raise UriError(f"{plain}: no datastore; write azureml://datastores/<datastore>/paths/<path>")
-    first, _, below = path.partition("/")
-    if slash and path and first.lower() == "paths":
-        path = below
-    elif path.rstrip("/") and first.lower() != "experimentrun":
-        raise UriError(f"{plain}: write azureml://datastores/{name}/paths/{path}")
-    # clients build paths//p/f of a path that begins with a slash
-    return DatastorePath(
-        datastore=name, path=unquote(path).strip("/"), workspace=workspace, is_folder=path.endswith("/")
-    )
+    if has_control(text.strip("\r\n\t")):
+        raise refusal(text, "a control character, which no path or URI has here")
+    uri = text.strip()
+    if not uri:
+        raise UriError("an empty text, where a path or a URI must be")
+    if uri.lower().startswith("/subscriptions/"):
+        return _in_workspace(uri[1:], uri)
+    if _WINDOWS.match(uri):
+        raise refusal(uri, "a path of Windows; give a path of this machine, which inside WSL starts with /mnt/c/")
+    scheme = _SCHEME.match(uri)
+    if scheme is None:
+        return _local(text.strip("\r\n\t"), relative_to)
+    return _with_scheme(scheme[1].lower(), uri[scheme.end() :], uri, relative_to)
 
 
 def split_output(uri: Uri, output_file_name: str) -> tuple[Uri, str]:
@@ -372,12 +249,255 @@ def split_output(uri: Uri, output_file_name: str) -> tuple[Uri, str]:
     Raises:
         UriError: nothing can be written to such a URI.
     """
-    if not isinstance(uri, (LocalPath, BlobPath, DatastorePath)):
-        raise UriError(f"{uri}: cannot be written to; give a folder, a path in a datastore, or Blob or ADLS storage")
+    if not isinstance(uri, LocalPath | BlobPath | DatastorePath):
+        raise UriError(f"{uri}: cannot be written to; give a local path, a path in a datastore, or an abfss:// URL")
     folder, _, name = uri.path.rpartition("/")
-    is_file = name == output_file_name or bool(os.path.splitext(name)[1])
-    if uri.is_folder or not is_file or (isinstance(uri, LocalPath) and os.path.isdir(uri.path)):
+    has_extension = len(os.path.splitext(name)[1]) > 1
+    if uri.is_folder or not (name == output_file_name or has_extension) or not name:
         return uri, output_file_name
     if isinstance(uri, LocalPath):
-        return replace(uri, path=folder or "/", is_folder=True), name
+        if os.path.isdir(uri.path):
+            return uri, output_file_name
+        folder = folder or "/"
     return replace(uri, path=folder, is_folder=True), name
+
+
+def _in(workspace: WorkspaceId | None) -> str:
+    """Write the workspace as in forms 5 and 6."""
+    if workspace is None:
+        return ""
+    return (
+        f"subscriptions/{workspace.subscription}/resourcegroups/{workspace.resource_group}/workspaces/{workspace.name}/"
+    )
+
+
+def _paths(path: str, is_folder: bool) -> str:
+    return f"/paths/{encoded(path)}" + "/" * is_folder if path else ""
+
+
+def _with_scheme(scheme: str, rest: str, text: str, relative_to: str | None) -> Uri:
+    if scheme in ("file", "folder"):
+        return _file(scheme, rest, relative_to)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise refusal(text, "not UTF-8; write the odd characters of a URI with %") from None
+    match scheme:
+        case "azureml":
+            return _azureml(rest, text)
+        case "http" | "https":
+            return _web(scheme, rest, text)
+        case "abfs" | "abfss" | "wasb" | "wasbs" | "az":
+            return _container_at_account(scheme, rest, text)
+        case "runs" | "models" | "mlflow-artifacts":
+            return _of_mlflow(scheme, rest, text)
+        case "adl":
+            raise refusal(text, "Azure Data Lake Storage Gen1 was retired; move the data to Gen2 and write abfss://…")
+    if rest.startswith("//"):
+        known = "a local path, https://…, abfss://…, wasbs://… or azureml://datastores/…"
+        raise refusal(text, f"{scheme}:// is not known here; write {known}")
+    raise refusal(
+        text, f"{scheme}: is no scheme; write azureml:{shown(text)} for an asset, or ./{shown(text)} for a local file"
+    )
+
+
+def _local(path: str, relative_to: str | None) -> LocalPath:
+    if has_secret(path):
+        raise refusal(path, "no local path; write https:// before the name of a host")
+    folder = os.getcwd() if relative_to is None else relative_to
+    absolute = os.path.abspath(os.path.join(folder, _at_home(path)))
+    absolute = "/" + absolute.lstrip("/")
+    is_folder = absolute == "/" or os.path.basename(path) in ("", ".", "..")
+    return LocalPath(path=absolute, is_folder=is_folder)
+
+
+def _at_home(path: str) -> str:
+    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+
+
+def _file(scheme: str, rest: str, relative_to: str | None) -> LocalPath:
+    text = f"{scheme}:{rest}"
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise refusal(text, f"names this machine only, not {shown(host)}; write {scheme}:///path")
+        rest = slash + path
+    path = unquote(rest, errors="surrogateescape")
+    if not path or has_control(path):
+        raise refusal(text, f"no path; write {scheme}:///path")
+    # what was encoded is a name, and no home folder
+    local = _local(f"./{path}" if path.startswith("~") else path, relative_to)
+    return replace(local, is_folder=True) if scheme == "folder" else local
+
+
+def _web(scheme: str, rest: str, text: str) -> BlobPath | PublicFile:
+    place, _, query = rest.partition("?")
+    if not place.startswith("//"):
+        raise refusal(text, f"write {scheme}://<host>/<path>, with two slashes")
+    host, _, path = place[2:].partition("/")
+    if "@" in host:
+        raise refusal(text, "a user or password in an address would get into logs; remove it")
+    if not _HOST.fullmatch(host):
+        raise refusal(text, f"no host; write {scheme}://<host>/<path>")
+    host = host.lower()
+    storage = _STORAGE_HOST.fullmatch(host)
+    account, _, inside = path.partition("/")
+    if storage is not None:
+        return _blob(f"https://{host}", storage["kind"], path, query, text)
+    if account == _EMULATED_ACCOUNT:
+        return _blob(f"{scheme}://{host}/{account}", "blob", inside, query, text)
+    if not path:
+        raise refusal(text, "no file; write its whole address")
+    if has_secret(unquote(path, errors="replace")):
+        raise refusal(text, "a signature is part of the path; write it behind one plain ?")
+    path = re.sub(r"\s", lambda space: quote(space[0]), path)
+    return PublicFile(address=f"{scheme}://{host}/{path}", query=query)
+
+
+def _container_at_account(scheme: str, rest: str, text: str) -> BlobPath:
+    place, _, query = rest.partition("?")
+    address, _, path = place[2:].partition("/") if place.startswith("//") else ("", "", "")
+    container, at, host = address.rpartition("@")
+    storage = _STORAGE_HOST.fullmatch(host.lower())
+    if storage is None or (at and not container):
+        service = "blob" if scheme.startswith("wasb") else "dfs"
+        raise refusal(text, f"write {scheme}://<container>@<account>.{service}.core.windows.net/<path>")
+    return _blob(f"https://{host.lower()}", storage["kind"], f"{container}/{path}" if at else path, query, text)
+
+
+def _blob(account_url: str, kind: str, place: str, query: str, text: str) -> BlobPath:
+    container, _, path = place.partition("/")
+    container = unquote(container)
+    if not _CONTAINER.fullmatch(container):
+        raise refusal(text, f"no container; write {account_url}/<container>/<path>")
+    path = decoded(path, text)
+    return BlobPath(
+        account_url=account_url, container=container, path=path.strip("/"), kind=kind, sas=query,
+        is_folder=path.endswith("/") or not path,
+    )  # fmt: skip
+
+
+def _of_mlflow(scheme: str, rest: str, text: str) -> RunArtifact:
+    if not rest.startswith("/") or not rest.strip("/"):
+        example = {"runs": "runs:/<run>/<path>", "models": "models:/<name>/<version>"}
+        raise refusal(text, f"write {example.get(scheme, 'mlflow-artifacts:/<path>')}")
+    authority = rest[2:].partition("/")[0] if rest.startswith("//") else ""
+    if ":" in authority.rpartition("@")[0] or "?" in rest or has_secret(unquote(rest, errors="replace")):
+        raise refusal(text, "no password and no question mark here; MLflow takes credentials from its own variables")
+    return RunArtifact(uri=f"{scheme}:{rest}")
+
+
+def _azureml(rest: str, text: str) -> Uri:
+    if has_secret(rest):
+        raise refusal(text, "takes no signature; write the https:// address that it belongs to")
+    if not rest.startswith("/"):
+        return _asset_name(rest, text)
+    if not rest.startswith("//"):
+        return _in_workspace(rest[1:], text)
+    rest = rest[2:]
+    first, _, after = rest.partition("/")
+    match first.lower():
+        case "datastores":
+            return _datastore(after, text, None)
+        case "jobs":
+            return _job_output(after, text, None)
+        case "subscriptions":
+            return _in_workspace(rest, text)
+        case "registries":
+            raise refusal(
+                text,
+                "registries are not asked here; download the asset (az ml model download --registry-name …) and give "
+                "its local path",
+            )
+        case "feeds":
+            raise refusal(text, "an address inside the service; download the asset and give its local path")
+        case "locations":
+            raise refusal(text, f"names a workspace by its inner id, which is not looked up here; write {_short(rest)}")
+        case "resourcegroups" | "models" | "data" | "codes" | "environments":
+            raise refusal(text, f"names an asset without its subscription; write {_short(rest)}")
+    if ":" in rest and "/" not in rest:
+        raise refusal(text, f"an asset is written without slashes: azureml:{shown(rest)}")
+    raise refusal(
+        text, "after azureml:// comes datastores/…, subscriptions/… or jobs/…; an asset is azureml:<name>:<version>"
+    )
+
+
+def _short(rest: str) -> str:
+    """Write the short name of an asset that was named by a path, as far as that says it."""
+    asset = _ASSET.search(rest)
+    if asset is None:
+        return "azureml:<name>:<version>"
+    return f"azureml:{shown(asset[1])}{':' if asset[2].lower() == 'versions' else '@'}{shown(asset[3])}"
+
+
+def _asset_name(rest: str, text: str) -> AssetName:
+    name, at, label = rest.rpartition("@")
+    if at and _NAME.fullmatch(name) and _NAME.fullmatch(label):
+        return AssetName(name=name, label=label)
+    name, colon, version = rest.partition(":")
+    if _NAME.fullmatch(name) and (_VERSION.fullmatch(version) or not (colon or at)):
+        return AssetName(name=name, version=version)
+    raise refusal(text, "write azureml:<name>:<version>, azureml:<name>@<label> or azureml://datastores/…/paths/…")
+
+
+def _in_workspace(rest: str, text: str) -> DatastorePath | AssetId | JobOutput:
+    if has_secret(rest):
+        raise refusal(text, "takes no signature; write the https:// address that it belongs to")
+    match = _WORKSPACE.fullmatch(rest)
+    if match is None:
+        raise refusal(
+            text,
+            "no id of Azure ML; write /subscriptions/<id>/resourceGroups/<group>/providers/"
+            "Microsoft.MachineLearningServices/workspaces/<workspace>/…, or file:///… for a local path",
+        )
+    workspace = WorkspaceId(subscription=match[1], resource_group=match[2], name=match[3])
+    kind, _, after = match[4].partition("/")
+    match kind.lower():
+        case "datastores":
+            return _datastore(after, text, workspace)
+        case "jobs":
+            return _job_output(after, text, workspace)
+        case "computes":
+            raise refusal(text, "a compute, which holds neither data nor a model; jobs run on this machine")
+    parts = after.removesuffix("/").split("/")
+    by = "/".join(parts[1:-1]).lower()
+    if (
+        kind.lower() in KINDS
+        and by in ("versions", "labels", "versions/labels")
+        and _NAME.fullmatch(parts[0])
+        and _VERSION.fullmatch(parts[-1])
+    ):
+        which = {"version" if by == "versions" else "label": parts[-1]}
+        return AssetId(workspace=workspace, kind=kind.lower(), name=parts[0], **which)
+    raise refusal(
+        text,
+        "after the workspace comes data/<name>/versions/<version>, models/<name>/versions/<version> or "
+        "datastores/<datastore>/paths/<path>",
+    )
+
+
+def _job_output(after: str, text: str, workspace: WorkspaceId | None) -> JobOutput:
+    match = re.fullmatch(r"([^/]+)/outputs/([^/]+)(?:/paths(/.*)?|/?)", after, re.IGNORECASE)
+    if match is None or not (_NAME.fullmatch(match[1]) and _NAME.fullmatch(match[2])):
+        raise refusal(text, "write azureml://jobs/<job>/outputs/<output>/paths/<path>")
+    path = decoded(match[3] or "", text)
+    return JobOutput(
+        job=match[1], output=match[2], path=path.strip("/"), workspace=workspace,
+        is_folder=path.endswith("/") or not path,
+    )  # fmt: skip
+
+
+def _datastore(after: str, text: str, workspace: WorkspaceId | None) -> DatastorePath:
+    name, _, path = after.partition("/")
+    if not _NAME.fullmatch(name):
+        raise refusal(text, "no datastore; write azureml://datastores/<datastore>/paths/<path>")
+    first, _, below = path.partition("/")
+    if first.lower() == "paths":
+        path = below
+    elif path.strip("/") and first.lower() != "experimentrun":
+        raise refusal(text, f"write azureml://datastores/{shown(name)}/paths/{shown(path)}")
+    path = decoded(path, text)
+    # the SDK writes paths//p/f where the path of an output begins with a slash
+    return DatastorePath(
+        datastore=name, path=path.strip("/"), workspace=workspace, is_folder=path.endswith("/") or not path
+    )

@@ -9,6 +9,7 @@ It never decides: whatever goes wrong crosses to the driver as text. At the end 
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import time
@@ -31,6 +32,10 @@ from scoring.specs import ScriptSpec
 if TYPE_CHECKING:
     from scoring.script import Script
     from scoring.specs import ColumnSpec
+
+
+_ABOVE = os.path.dirname(os.path.dirname(__file__))
+_OURS = (os.path.join(_ABOVE, "runtime", ""), os.path.join(_ABOVE, "scoring", ""))
 
 
 class StagingError(Exception):
@@ -89,7 +94,7 @@ class Worker:
             # the one place around a user's code, which may raise anything; Ctrl-C is ours where there is no process
             if isinstance(error, KeyboardInterrupt) and self._script is None:
                 raise
-            reason, detail = self._concealed(f"{type(error).__name__}: {_text(error)}", traceback.format_exc())
+            reason, detail = self._concealed(f"{type(error).__name__}: {_text(error)}", _trace(error))
             return Failed(number=batch, kind="error", reason=reason, detail=detail, worker=number)
 
     def _concealed(self, *texts: str) -> tuple[str, ...]:
@@ -210,16 +215,27 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return "; ".join([str(error), *getattr(error, "__notes__", ())])
     except Exception:  # noqa: BLE001 (a text that cannot be made is no reason to lose the error)
         return "(its text cannot be shown)"
+
+
+def _trace(error: BaseException) -> str:
+    """Write the traceback of a user's code, without what of ours called it."""
+    first = error.__traceback__
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
+        first = first.tb_next
+    if first is None and hasattr(error, "__notes__"):
+        # raised by ourselves, and explained
+        return ""
+    return "".join(traceback.format_exception(type(error), error, first or error.__traceback__))
 
 
 def load_failed(number: int, error: ScorelineError, setup: Setup) -> LoadFailed:
     """Say why a worker did not load its model."""
     refused = isinstance(error, ModelUseError)
     cause = error.__cause__
-    detail = traceback.format_exc() if cause is None else "".join(traceback.format_exception(cause))
+    detail = _trace(error if cause is None else cause)
     if isinstance(setup.scorer, ScriptSpec):
         from scoring.script import conceal
 
@@ -235,6 +251,7 @@ def serve(connection: Connection, number: int) -> None:
         try:
             if setup.logs:
                 _keep_words(setup.logs, number)
+            _choose_gpu(setup.slot)
             worker = Worker(setup, number)
         except ScorelineError as error:
             connection.send(load_failed(number, error, setup))
@@ -247,6 +264,13 @@ def serve(connection: Connection, number: int) -> None:
             worker.close()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _choose_gpu(slot: int) -> None:
+    """Give each worker a GPU of its own, and none to those beyond their number (contract 2.5)."""
+    gpus = len(glob.glob("/dev/nvidia[0-9]*"))
+    if gpus:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(slot) if slot < gpus else "")
 
 
 def _keep_words(logs: str, number: int) -> None:

@@ -41,9 +41,12 @@ class Setup:
         staging: folder of the parts.
         fingerprint: of the job, 6 bytes.
         logs: folder of the job's logs, where each worker keeps what it prints; empty: they share the driver's.
-        load_attempts: how many workers in a row may fail to load before that is reported.
+        load_attempts: how many workers in a row may fail to load before the job fails.
+        replaces_always: whether whoever dies at work is replaced however many have died, for each death costs an
+            attempt, and these are counted (contract 5.2).
         load_timeout_s: how long a load may take; None: for ever.
         first_call_s: how much longer than its timeout the first work of a process may take.
+        slot: which of the workers this is, from 0; one hired for another has its slot.
         end_s: how long an idle worker may take to end when it is asked to.
     """
 
@@ -53,8 +56,10 @@ class Setup:
     fingerprint: bytes
     logs: str = ""
     load_attempts: int = 1
+    replaces_always: bool = False
     load_timeout_s: float | None = None
     first_call_s: float = 0.0
+    slot: int = 0
     end_s: float = DEFAULT_END_S
 
 
@@ -107,12 +112,14 @@ class LoadFailed:
         reason: one sentence.
         detail: the traceback, or the end of what the process printed.
         refused: whether the options ask for what the model cannot do.
+        goes_on: whether others do the work, so that this is worth a line in the logs and no more.
     """
 
     worker: int
     reason: str
     detail: str = ""
     refused: bool = False
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
@@ -26,7 +27,9 @@ __all__ = ["LocalEngine"]
 
 QUEUED = 2
 """Pieces of work at a worker: the one it does, and one so that it never waits for its pipe."""
-LOG_TAIL_BYTES = 2_000
+LOG_TAIL_BYTES = 8_000
+LOG_TAIL_CHARS = 2_000
+"""What is told of it: less than is read, so that no half of a secret passes for none."""
 EXIT_WAIT_S = 5.0
 MAX_EARLY_DEATHS = 3
 """So many deaths in a row without a result between them, and dead workers are not replaced."""
@@ -35,8 +38,9 @@ MAX_EARLY_DEATHS = 3
 class _Process:
     """One worker as the driver sees it."""
 
-    def __init__(self, number: int, pipe: Connection) -> None:
+    def __init__(self, number: int, pipe: Connection, slot: int) -> None:
         self.number = number
+        self.slot = slot
         self.pipe = pipe
         self.popen: subprocess.Popen[bytes] | None = None
         self.server_start = 0
@@ -88,7 +92,9 @@ class LocalEngine:
 
     def _hire(self) -> None:
         ours, theirs = Pipe()
-        process = _Process(self._numbers, ours)
+        taken = {process.slot for process in self._processes.values()}
+        slot = min(set(range(len(taken) + 1)) - taken)
+        process = _Process(self._numbers, ours, slot)
         self._numbers += 1
         with theirs:
             if self._server is not None:
@@ -105,7 +111,7 @@ class LocalEngine:
         self._processes[ours] = process
         # a worker that died meanwhile is noticed by the end of its pipe
         with suppress(OSError):
-            ours.send(self._setup)
+            ours.send(replace(self._setup, slot=slot) if slot and self._setup is not None else self._setup)
 
     def _own_environment(self) -> dict[str, str]:
         scorer = self._setup.scorer if self._setup is not None else None
@@ -186,22 +192,26 @@ class LocalEngine:
         if self._setup is None or event.refused or self._load_failures >= self._setup.load_attempts:
             return [event]
         self._hire()
-        return []
+        return [replace(event, goes_on=True)]
 
     def _died(self, process: _Process) -> list[Event]:
         reason = f"the worker process died ({self._cause(process)})"
         if not process.ready:
             self._forget(process)
             self._load_deaths += 1
+            attempts = self._setup.load_attempts if self._setup is not None else 1
             # where somebody could load the model, this death has another cause
-            allowed = MAX_EARLY_DEATHS * self.workers if self._server_lost(process) else MAX_EARLY_DEATHS * self._loaded
-            if self._load_deaths <= allowed:
+            allowed = max(MAX_EARLY_DEATHS * self._loaded, attempts - 1)
+            if self._load_deaths <= (MAX_EARLY_DEATHS * self.workers if self._server_lost(process) else allowed):
                 self._hire()
-            if self._processes:
-                # memory for fewer models than workers is enough for some
+            # memory for fewer models than workers is enough for some
+            goes_on = bool(self._processes)
+            if goes_on and (attempts == 1 or self._server_lost(process)):
                 return []
-            detail = self._words(process)
-            return [LoadFailed(worker=process.number, reason=f"{reason} while it loaded the model", detail=detail)]
+            reason += " while it loaded the model"
+            return [
+                LoadFailed(worker=process.number, reason=reason, detail=self._words(process), goes_on=goes_on)
+            ]
         return self._bury(process, "crashed", reason, self._words(process))
 
     def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str, detail: str) -> list[Event]:
@@ -215,7 +225,8 @@ class LocalEngine:
                 events.append(Failed(number=number, kind=kind, reason=reason, detail=detail, worker=process.number))
             else:
                 events.append(Returned(number=number))
-        self._early_deaths += 1
+        if not (events and self._setup is not None and self._setup.replaces_always):
+            self._early_deaths += 1
         if self._early_deaths <= MAX_EARLY_DEATHS * self.workers:
             self._hire()
         elif not self._processes:
@@ -265,11 +276,17 @@ class LocalEngine:
         try:
             if self._setup is not None and self._setup.logs:
                 with open(stderr_path(self._setup.logs, process.number), "rb") as words:
-                    return _tail(words)
-            return _tail(self._log)
+                    text = _tail(words)
+            else:
+                text = _tail(self._log)
         except OSError:
             # a terminal or a pipe: it was seen already
             return ""
+        if environment := self._own_environment():
+            from scoring.script import conceal
+
+            text = conceal(text, tuple(environment.items()))
+        return text[-LOG_TAIL_CHARS:]
 
     def _kill(self, process: _Process) -> None:
         if process.popen is not None:
