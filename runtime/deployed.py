@@ -182,10 +182,11 @@ def _script(
     folder = os.path.dirname(os.path.abspath(deployment.file))
     path = _location(resolve(parse_uri(code.code, relative_to=folder), workspace, purpose="code"), "code")
     asked = settings.instance_count * settings.max_concurrency_per_instance
-    workers = options["workers"] = options.get("workers") or min(asked, usable_cpus())
+    given_workers = options.get("workers")
+    workers = options["workers"] = given_workers or min(asked, usable_cpus())
     options["code"] = os.path.abspath(path)
     options["scoring_script"] = code.scoring_script
-    options["init_timeout_s"] = float(max(INIT_LEAST_S, 3 * settings.retry_settings.timeout_s + 30))
+    options.setdefault("init_timeout_s", float(max(INIT_LEAST_S, 3 * settings.retry_settings.timeout_s + 30)))
     # the names of Azure ML's driver, which scripts may look for (contract 2.4)
     options["arguments"] = (
         "--mini_batch_size", str(settings.mini_batch_size),
@@ -200,7 +201,8 @@ def _script(
     )  # fmt: skip
     options["strict"] = False
     options.pop("chunk_rows", None)
-    limited = f" (asked for {asked}, this machine has {usable_cpus()} CPUs)" if workers < asked else ""
+    few = workers < asked and not given_workers
+    limited = f" (asked for {asked}, this machine has {usable_cpus()} CPUs)" if few else ""
     return (
         f"{workers} worker{'s' * (workers > 1)}{limited}; {code.scoring_script} gets {settings.mini_batch_size} "
         f"file{'s' * (settings.mini_batch_size > 1)} a call"

@@ -20,7 +20,7 @@ from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import Progress
 from runtime.record import JobRecord
 from runtime.score_file import ScoreFile
-from scoring.cells import Cell, MiniBatch, SliceAccount
+from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec
@@ -171,7 +171,7 @@ class Dispatch:
             self.plan.add(message)
             if isinstance(message, Cell):
                 self._cells += 1
-                if self._first is None and message.rows:
+                if message.rows and (self._first is None or _tells_more(message, self._first)):
                     self._first = message
 
     def _take(self, event: Event) -> None:
@@ -303,3 +303,8 @@ class Dispatch:
     def _stop_if_needed(self) -> None:
         if self.progress.error is not None:
             raise self.progress.error
+
+
+def _tells_more(cell: Cell, first: Cell) -> bool:
+    """Tell whether a cell has columns to tell, which the first one, an image, has not."""
+    return cell.slices[0].format in TABLES and first.slices[0].format not in TABLES

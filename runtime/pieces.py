@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime.progress import UNNAMED
-from scoring.cells import MiniBatch, Slice, SliceAccount, file_digest
+from scoring.cells import MiniBatch, Slice, SliceAccount, covered_digest
 from scoring.quarantine import quarantine_lines
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _entry(part: Slice, reason: str) -> dict[str, Any]:
 
 def _account(part: Slice, *, given_up: int) -> SliceAccount:
     try:
-        digest = file_digest(part.url, part.offset, part.offset + part.stop - part.start)
+        digest = covered_digest(part)
     except OSError:
         digest = b""
     return SliceAccount(

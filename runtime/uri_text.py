@@ -19,7 +19,7 @@ _PASSWORD = re.compile(r"(?<=:/)(/*)[^@]*:[^@]*@")
 def shown(text: str) -> str:
     """Cut a text off where a secret may begin, and keep it on one line."""
     hidden = _HIDDEN.search(text)
-    plain = _PASSWORD.sub(r"\1***@", text if hidden is None else f"{text[: hidden.start()]}?***")
+    plain = _PASSWORD.sub(r"\1***@", text if hidden is None else text[: hidden.start()])
     plain = plain if len(plain) <= MOST_SHOWN else f"{plain[:MOST_SHOWN]}…"
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in plain)
 

@@ -292,20 +292,24 @@ def _with_scheme(scheme: str, rest: str, text: str, relative_to: str | None) -> 
         case "runs" | "models" | "mlflow-artifacts":
             return _of_mlflow(scheme, rest, text)
         case "adl":
-            raise refusal(text, "Azure Data Lake Storage Gen1 was retired; move the data to Gen2 and write abfss://…")
+            raise refusal(text, "Azure Data Lake Gen1 was retired; move the data to Gen2 and write abfss://…")
     if rest.startswith("//"):
         known = "a local path, https://…, abfss://…, wasbs://… or azureml://datastores/…"
         raise refusal(text, f"{scheme}:// is not known here; write {known}")
-    raise refusal(
-        text, f"{scheme}: is no scheme; write azureml:{shown(text)} for an asset, or ./{shown(text)} for a local file"
-    )
+    return _local(text, relative_to)
 
 
 def _local(path: str, relative_to: str | None) -> LocalPath:
     if has_secret(path):
         raise refusal(path, "no local path; write https:// before the name of a host")
-    folder = os.getcwd() if relative_to is None else relative_to
-    absolute = os.path.abspath(os.path.join(folder, _at_home(path)))
+    try:
+        folder = os.getcwd() if relative_to is None else relative_to
+        absolute = os.path.abspath(os.path.join(folder, _at_home(path)))
+        os.fsencode(absolute)
+    except FileNotFoundError:
+        raise refusal(path, "the working folder was deleted; give an absolute path") from None
+    except UnicodeEncodeError:
+        raise refusal(path, "has characters that no file name can have") from None
     absolute = "/" + absolute.lstrip("/")
     is_folder = absolute == "/" or os.path.basename(path) in ("", ".", "..")
     return LocalPath(path=absolute, is_folder=is_folder)

@@ -38,6 +38,11 @@ _ABOVE = os.path.dirname(os.path.dirname(__file__))
 _OURS = (os.path.join(_ABOVE, "runtime", ""), os.path.join(_ABOVE, "scoring", ""))
 
 
+REASON_CHARS = 1_000
+DETAIL_CHARS = 20_000
+"""What a script raises may hold all of its data as text, and a reason stands in messages."""
+
+
 class StagingError(Exception):
     """A part could not be staged."""
 
@@ -94,8 +99,9 @@ class Worker:
             # the one place around a user's code, which may raise anything; Ctrl-C is ours where there is no process
             if isinstance(error, KeyboardInterrupt) and self._script is None:
                 raise
-            reason, detail = self._concealed(f"{type(error).__name__}: {_text(error)}", _trace(error))
-            return Failed(number=batch, kind="error", reason=reason, detail=detail, worker=number)
+            reason, detail = self._concealed(_reason(error), _trace(error))
+            reason = " ".join(reason.split())[:REASON_CHARS]
+            return Failed(number=batch, kind="error", reason=reason, detail=_shortened(detail), worker=number)
 
     def _concealed(self, *texts: str) -> tuple[str, ...]:
         """Keep values of the deployment's environment variables out of texts that a script may have put them in."""
@@ -122,6 +128,8 @@ class Worker:
 
     def _score(self, work: Score) -> Scored:
         began = time.perf_counter()
+        if self._script is not None:
+            _plug_descriptors()
         try:
             writer = self._parts.begin()
         except OSError as error:
@@ -220,6 +228,12 @@ def _text(error: BaseException) -> str:
         return "(its text cannot be shown)"
 
 
+def _reason(error: BaseException) -> str:
+    """Say what was raised."""
+    text = _text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _trace(error: BaseException) -> str:
     """Write the traceback of a user's code, without what of ours called it."""
     first = error.__traceback__
@@ -231,16 +245,32 @@ def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, first or error.__traceback__))
 
 
-def load_failed(number: int, error: ScorelineError, setup: Setup) -> LoadFailed:
+def _shortened(text: str) -> str:
+    half = DETAIL_CHARS // 2
+    return text if len(text) <= DETAIL_CHARS else f"{text[:half]}\n…\n{text[-half:]}"
+
+
+def _plug_descriptors() -> None:
+    """Open what a script has closed of its standard streams: the next file opened would take what it prints."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # it gets the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)
+
+
+def load_failed(number: int, error: BaseException, setup: Setup) -> LoadFailed:
     """Say why a worker did not load its model."""
     refused = isinstance(error, ModelUseError)
     cause = error.__cause__
+    reason = str(error) if isinstance(error, ScorelineError) else _reason(error)
     detail = _trace(error if cause is None else cause)
     if isinstance(setup.scorer, ScriptSpec):
         from scoring.script import conceal
 
-        detail = conceal(detail, setup.scorer.environment)
-    return LoadFailed(worker=number, reason=str(error), detail=detail, refused=refused)
+        reason, detail = (conceal(text, setup.scorer.environment) for text in (reason, detail))
+    return LoadFailed(worker=number, reason=reason, detail=_shortened(detail), refused=refused)
 
 
 def serve(connection: Connection, number: int) -> None:
@@ -253,7 +283,8 @@ def serve(connection: Connection, number: int) -> None:
                 _keep_words(setup.logs, number)
             _choose_gpu(setup.slot)
             worker = Worker(setup, number)
-        except ScorelineError as error:
+        except (ScorelineError, KeyboardInterrupt) as error:
+            # Ctrl-C does not come here: a script raised it
             connection.send(load_failed(number, error, setup))
             return
         connection.send(worker.ready(number, time.perf_counter() - began))

@@ -29,7 +29,7 @@ def preload(path: str) -> None:
 
 def _modules_for(model_path: str) -> list[str]:
     """Name MLflow, the readers and writers, and the modules that a model's files name."""
-    names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.readers", "scoring.columns", "pandas"]
+    names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.cell_score", "pandas"]
     names += _modules_of(model_path)
     if _has_skops(model_path):
         # it looks for each of 800 functions in each module imported before it: as the first of all it takes 0.2 s less

@@ -225,7 +225,8 @@ class LocalEngine:
                 events.append(Failed(number=number, kind=kind, reason=reason, detail=detail, worker=process.number))
             else:
                 events.append(Returned(number=number))
-        if not (events and self._setup is not None and self._setup.replaces_always):
+        attempted = any(isinstance(event, Failed) for event in events)
+        if not (attempted and self._setup is not None and self._setup.replaces_always):
             self._early_deaths += 1
         if self._early_deaths <= MAX_EARLY_DEATHS * self.workers:
             self._hire()

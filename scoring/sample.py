@@ -1,0 +1,311 @@
+"""Look into input files before a job: their columns, their first and last rows, whether they can be read.
+
+A process of its own does this, for it loads what the driver must not. A piece of a large CSV file is written as a file
+of its own, and then cut and read as any other is: what fits is decided where a job decides it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoring.cells import Cell, InputFile, Slice
+from scoring.errors import InputError
+from scoring.files import DecodedStream, is_compressed
+from scoring.lifetime import die_with_parent
+from scoring.rows import Dialect, split_fields
+from scoring.specs import ReadPlan
+
+if TYPE_CHECKING:
+    from scoring.slices import Layout
+
+__all__ = ["Cause", "Order", "Sampled", "main", "sampled"]
+
+PIECE_BYTES = 2**20
+"""What is read of each end of a large CSV file; one of twice that is read whole."""
+PIECE_ROWS = 5_000
+"""What is read of each end of a Parquet file."""
+LARGE_BYTES = 32 * 2**20
+"""A row group or an image of more is not looked into."""
+EXAMPLES = 3
+BORDERS = 50
+BORDER_RECORDS = 20
+"""A line end is taken for the end of a record when so many records behind it have the right number of fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to look into.
+
+    Attributes:
+        files: the files.
+        plan: how they are read; without columns only the fields of records are counted.
+        folder: where pieces of files may lie for a while.
+    """
+
+    files: tuple[InputFile, ...]
+    plan: ReadPlan
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why rows of a file do not fit.
+
+    Attributes:
+        column: the column; None where the record as a whole is to blame.
+        reason: what is wrong.
+        rows: how many of those looked at.
+        examples: the first of them: the row in the file from 0, or from its end from -1, and the value where the plan
+            shows values.
+    """
+
+    column: str | None
+    reason: str
+    rows: int
+    examples: tuple[tuple[int, str | None], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What one file looks like.
+
+    Attributes:
+        name: of the file.
+        rows: how many rows were looked at.
+        missing: columns that are wanted and not there.
+        extra: columns that are there and not wanted.
+        causes: why rows do not fit.
+        problem: why the file cannot be read.
+    """
+
+    name: str
+    rows: int = 0
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Rows of a file that are looked at, and where row 0 of the slice is in the file."""
+
+    part: Slice
+    dialect: Dialect
+    first_row: int = 0
+
+
+def sampled(file: InputFile, plan: ReadPlan, folder: str) -> Sampled:
+    """Look into one file."""
+    import pyarrow as pa
+
+    from scoring.scan_csv import ScanError
+
+    try:
+        if file.format == "csv":
+            return _judged(file, _csv_pieces(file, plan.dialect, Path(folder)), plan)
+        if file.format == "parquet":
+            return _judged(file, _parquet_pieces(file, plan.dialect), plan)
+        return _opened(file)
+    except OSError as error:
+        return Sampled(name=file.name, problem=f"cannot be read: {error.strerror or error}")
+    except (InputError, ScanError, pa.ArrowException) as error:
+        return Sampled(name=file.name, problem=str(error))
+
+
+def _opened(file: InputFile) -> Sampled:
+    """Open an image, or what only a scoring script can read."""
+    with open(file.url, "rb") as source:
+        if file.format == "image" and file.size_bytes <= LARGE_BYTES:
+            from scoring.images import decode
+
+            decode(source.read())
+        else:
+            source.read(1)
+    return Sampled(name=file.name, rows=1)
+
+
+def _judged(file: InputFile, pieces: Iterable[_Piece], plan: ReadPlan) -> Sampled:
+    from scoring.readers import read_cell
+
+    rows = 0
+    columns: tuple[str, ...] = ()
+    entries: list[tuple[int, dict[str, Any]]] = []
+    for piece in pieces:
+        part = piece.part
+        if part.problem:
+            return Sampled(name=file.name, rows=rows, problem=part.problem)
+        columns = part.columns
+        present = tuple(column for column in plan.columns if column.name in columns)
+        read = read_cell(Cell(slices=(part,)), replace(plan, columns=present, keep=(), dialect=piece.dialect))
+        lost = next((entry["reason"] for entry in read.quarantine if entry["row"] is None), "")
+        if lost:
+            return Sampled(name=file.name, rows=rows, problem=lost)
+        rows += part.rows
+        entries += [(piece.first_row + entry["row"], entry) for entry in read.quarantine]
+    wanted = {column.name for column in plan.columns}
+    needed = [*(column.name for column in plan.columns if column.required), *plan.keep]
+    return Sampled(
+        name=file.name,
+        rows=rows,
+        # of a file without a header line there is nothing to say but that it has no rows
+        missing=tuple(name for name in dict.fromkeys(needed) if name not in columns) if columns else (),
+        extra=tuple(name for name in columns if name not in wanted and name not in plan.keep) if wanted else (),
+        causes=_causes(entries),
+    )
+
+
+def _causes(entries: Iterable[tuple[int, dict[str, Any]]]) -> tuple[Cause, ...]:
+    found: dict[tuple[str | None, str], list[tuple[int, str | None]]] = {}
+    for row, entry in entries:
+        for misfit in (entry, *entry.get("more", ())):
+            found.setdefault((misfit["column"], misfit["reason"]), []).append((row, misfit.get("value")))
+    return tuple(
+        Cause(column=column, reason=reason, rows=len(rows), examples=tuple(rows[:EXAMPLES]))
+        for (column, reason), rows in found.items()
+    )
+
+
+# CSV
+
+
+def _csv_pieces(file: InputFile, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
+    """Give the first and the last rows of a file, or all of a small one."""
+    data, whole = _first_bytes(file, dialect)
+    # what is decoded here is UTF-8 already
+    direct = dialect.direct and not is_compressed(file.name)
+    read_as = dialect if dialect.direct else replace(dialect, encoding="utf-8")
+    if whole:
+        yield from _cut(data, read_as, folder)
+        return
+    yield from _cut(_whole_rows(data[:PIECE_BYTES], read_as), read_as, folder)
+    if direct:
+        last = _last_rows(file, data[:PIECE_BYTES], read_as)
+        for piece in _cut(last, read_as, folder) if last else ():
+            yield replace(piece, first_row=-piece.part.rows)
+
+
+def _first_bytes(file: InputFile, dialect: Dialect) -> tuple[bytes, bool]:
+    """Read the begin of a file, decoded, and say whether that is all of it."""
+    stream = DecodedStream(file, dialect)
+    try:
+        data = bytearray()
+        while len(data) <= 2 * PIECE_BYTES:
+            more = stream.read(2 * PIECE_BYTES + 1 - len(data))
+            if not more:
+                return bytes(data), True
+            data += more
+        return bytes(data), False
+    finally:
+        stream.close()
+
+
+def _whole_rows(data: bytes, dialect: Dialect) -> bytes:
+    """Leave out the last record, which may go on."""
+    from scoring.scan_csv import scan_blocks
+    from scoring.slices import BOM
+
+    begin = len(BOM) if data.startswith(BOM) else 0
+    blocks = scan_blocks([data[begin:]], delimiter=dialect.delimiter, start=begin)
+    stops = [int(stop) for block in blocks for stop in block.row_stops[-2:]]
+    return data[: stops[-2]] if len(stops) > 1 else b""
+
+
+def _last_rows(file: InputFile, head: bytes, dialect: Dialect) -> bytes:
+    """Read the last rows, with the header before them; nothing where no record can be told to begin."""
+    from scoring.slices import layout
+
+    found = layout(head, dialect, final=False)
+    if found is None:
+        return b""
+    with open(file.url, "rb") as source:
+        source.seek(max(0, file.size_bytes - PIECE_BYTES))
+        tail = source.read(PIECE_BYTES)
+    begin = _border(tail, dialect, found)
+    return head[: found.skip_bytes] + tail[begin:] if begin else b""
+
+
+def _border(tail: bytes, dialect: Dialect, found: Layout) -> int:
+    """Find a byte behind which a record begins, or 0: a line end may stand inside quotes."""
+    end = b"\n" if b"\n" in tail else b"\r"
+    place = tail.find(end)
+    for _ in range(BORDERS):
+        if place < 0:
+            break
+        if b'"' not in tail or _records_fit(tail, place + 1, dialect, found):
+            return place + 1
+        place = tail.find(end, place + 1)
+    return 0
+
+
+def _records_fit(tail: bytes, begin: int, dialect: Dialect, found: Layout) -> bool:
+    from scoring.scan_csv import is_blank, walk_records
+
+    delimiter = ord(dialect.delimiter)
+    for start, stop, _ in islice(walk_records(tail, begin, delimiter, final=True), BORDER_RECORDS):
+        record = tail[start:stop]
+        fields, closed = split_fields(record.decode(dialect.stream_encoding, "replace"), dialect.delimiter)
+        if not is_blank(record, delimiter) and (len(fields) != found.width or not closed):
+            return False
+    return True
+
+
+def _cut(data: bytes, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
+    """Cut bytes as a file of their own."""
+    from scoring.slices import Cutter, Spool
+
+    path = folder / "piece.csv"
+    path.write_bytes(data)
+    file = InputFile(name=path.name, url=str(path), size_bytes=len(data), version="")
+    for part in Cutter(0, file, dialect, Spool(str(folder), sys.maxsize), 0).slices():
+        yield _Piece(part=part, dialect=dialect)
+
+
+# Parquet
+
+
+def _parquet_pieces(file: InputFile, dialect: Dialect) -> Iterator[_Piece]:
+    """Give the first and the last rows of a file, or all of a small one."""
+    from scoring.row_groups import RowGroups
+
+    parts = list(RowGroups(0, file, 1).slices())
+    ends = parts if len(parts) == 1 else [parts[0], parts[-1]]
+    for part in ends:
+        if part.stop - part.start > LARGE_BYTES:
+            yield _Piece(part=replace(part, rows=0), dialect=dialect)
+        elif len(ends) == 1 and part.rows > 2 * PIECE_ROWS:
+            yield _Piece(part=replace(part, rows=PIECE_ROWS), dialect=dialect)
+            yield _Piece(part=_end_of(part), dialect=dialect)
+        elif len(ends) == 1 or part.rows <= PIECE_ROWS:
+            yield _Piece(part=part, dialect=dialect)
+        else:
+            yield _Piece(part=replace(part, rows=PIECE_ROWS) if part is ends[0] else _end_of(part), dialect=dialect)
+
+
+def _end_of(part: Slice) -> Slice:
+    return replace(part, first_row=part.first_row + part.rows - PIECE_ROWS, rows=PIECE_ROWS)
+
+
+def main(connection: Connection) -> None:
+    """Do what the driver at the other end of the pipe orders: a `Sampled` for each file, in order."""
+    order: Order = connection.recv()
+    try:
+        for file in order.files:
+            connection.send(sampled(file, order.plan, order.folder))
+    except (BrokenPipeError, ConnectionResetError):
+        # the driver went away; whatever it wanted, it no longer does
+        return
+
+
+if __name__ == "__main__":
+    # what it sends is known to the driver as of this name
+    from scoring.sample import main as serve
+
+    die_with_parent(int(sys.argv[2]))
+    serve(Connection(int(sys.argv[1])))
