@@ -1,0 +1,3 @@
+from .names import NAMES
+
+__all__ = ["NAMES"]

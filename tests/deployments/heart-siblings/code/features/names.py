@@ -1,0 +1,1 @@
+NAMES = ["age", "chol", "thalach", "oldpeak"]
