@@ -55,7 +55,7 @@ MODEL_TYPES = {
 }
 """Types of inputs and outputs that pipeline deployments know, by their letters."""
 
-LITERAL = "a model deployment takes no literal; its one input is data of type {folder} or {file} (contract 6.1)"
+LITERAL = "a model deployment takes no literal; its one input is data of type {folder} or {file}"
 PIPELINE = "{} is for pipeline deployments; a model deployment takes {folder} or {file}"
 OUTPUT_TYPE = (
     "Job output type must be 'uri_file'. Give {file} and the URI of a file that does not exist yet, "

@@ -29,17 +29,17 @@ WITHOUT_EFFECT = ("compute.target", "compute.instance_type", "compute.location")
 DATASTORE_KEYS = ("output_dataset.datastore_id", "output_dataset.path")
 NAMED_KEYS = ("inputs.<name>.type", "inputs.<name>.path", "outputs.<name>.type", "outputs.<name>.path")
 REFUSED = {
-    "logging_level": "the command line cannot override it (contract 6.2); the REST body can (--request, loggingLevel), "
+    "logging_level": "the command line cannot override it; the REST body can (--request, loggingLevel), "
     "or the deployment's YAML (logging_level)",
-    "max_concurrency_per_instance": "the command line cannot override it (contract 6.2); the REST body can (--request, "
+    "max_concurrency_per_instance": "the command line cannot override it; the REST body can (--request, "
     "maxConcurrencyPerInstance), or the deployment's YAML (max_concurrency_per_instance)",
-    "instance_count": "Azure ML's SDK refuses this key (contract 6.2); write --set compute.instance_count=… "
+    "instance_count": "Azure ML's SDK refuses this key; write --set compute.instance_count=… "
     "or --instance-count",
-    "max_retries": "Azure ML's SDK refuses this key (contract 6.2); write --set retry_settings.max_retries=…",
-    "timeout": "Azure ML's SDK refuses this key (contract 6.2); write --set retry_settings.timeout=…",
+    "max_retries": "Azure ML's SDK refuses this key; write --set retry_settings.max_retries=…",
+    "timeout": "Azure ML's SDK refuses this key; write --set retry_settings.timeout=…",
     **dict.fromkeys(
         ("output_action", "environment_variables", "model", "code_configuration", "scoring_script", "environment"),
-        "no invocation can override it (contract 6.2); set it in the deployment's YAML",
+        "no invocation can override it; set it in the deployment's YAML",
     ),
     **dict.fromkeys(("input_data", "dataset"), "write --input, or --set inputs.<name>.path=…"),
     "output_data": "write --output-path, or --set outputs.<name>.path=…",
@@ -128,7 +128,7 @@ def _give_entries(channel: Channel, entries: list[_Entry]) -> None:
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             place = next(entry.place for entry in entries if entry.name == name)
-            channel.refuse(place, f"the name {shown(name)} may have letters, digits and _ only (contract 6.2)")
+            channel.refuse(place, f"the name {shown(name)} may have letters, digits and _ only")
     if len(names) > 1:
         takes = "takes exactly one data input" if kind == "inputs" else "writes one output"
         channel.refuse(entries[-1].place, f"a model deployment {takes}, not {len(names)} ({', '.join(names)})")

@@ -36,7 +36,7 @@ ELSEWHERE = {
     "experimentname": "belongs below properties: properties.properties.experimentName",
     **dict.fromkeys(
         ("outputaction", "environmentvariables", "model", "codeconfiguration", "scoringscript", "environmentid"),
-        "no invocation can override it (contract 6.2); set it in the deployment's YAML",
+        "no invocation can override it; set it in the deployment's YAML",
     ),
 }
 

@@ -113,10 +113,10 @@ def test_flags_are_taken(flags: dict[str, Any], expected: Invocation) -> None:
     assert from_flags(**flags) == expected
 
 
-COMMAND_LINE = "the command line cannot override it (contract 6.2); the REST body can"
-NO_INVOCATION = "no invocation can override it (contract 6.2); set it in the deployment's YAML"
-REFUSED_BY_SDK = "Azure ML's SDK refuses this key (contract 6.2); write --set"
-LITERAL = "a model deployment takes no literal; its one input is data of type uri_folder or uri_file (contract 6.1)"
+COMMAND_LINE = "the command line cannot override it; the REST body can"
+NO_INVOCATION = "no invocation can override it; set it in the deployment's YAML"
+REFUSED_BY_SDK = "Azure ML's SDK refuses this key; write --set"
+LITERAL = "a model deployment takes no literal; its one input is data of type uri_folder or uri_file"
 OUTPUT = (
     "Job output type must be 'uri_file'. Give uri_file and the URI of a file that does not exist yet, "
     "for example …/predictions.csv"
@@ -202,7 +202,7 @@ SETTABLE = (
         ),
         pytest.param(
             "inputs.a-b.path=x",
-            "inputs.a-b.path: the name 'a-b' may have letters, digits and _ only (contract 6.2)",
+            "inputs.a-b.path: the name 'a-b' may have letters, digits and _ only",
             id="6.2 name of an input",
         ),
         pytest.param(
@@ -364,7 +364,7 @@ def test_file_takes_values_as_written(tmp_path: Path) -> None:
         ),
         pytest.param(
             "inputs:\n  a b:\n    path: x\n",
-            "2: inputs.a b: the name 'a b' may have letters, digits and _ only (contract 6.2)",
+            "2: inputs.a b: the name 'a b' may have letters, digits and _ only",
             id="6.2 name of an input",
         ),
         pytest.param(

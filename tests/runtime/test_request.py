@@ -200,13 +200,13 @@ def test_timeout_that_cannot_be(tmp_path: Path, timeout: Any, sentence: str) -> 
     assert refused(tmp_path, {"retrySettings": {"timeout": timeout}}) == (f"retrySettings.timeout: {sentence}",)
 
 
-LITERAL = "a model deployment takes no literal; its one input is data of type UriFolder or UriFile (contract 6.1)"
+LITERAL = "a model deployment takes no literal; its one input is data of type UriFolder or UriFile"
 OUTPUT = (
     "Job output type must be 'uri_file'. Give UriFile and the URI of a file that does not exist yet, "
     "for example …/predictions.csv"
 )
 PIPELINE = "is for pipeline deployments; a model deployment takes UriFolder or UriFile"
-NO_INVOCATION = "no invocation can override it (contract 6.2); set it in the deployment's YAML"
+NO_INVOCATION = "no invocation can override it; set it in the deployment's YAML"
 WHOLE = "must be a whole number"
 
 
