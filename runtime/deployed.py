@@ -1,29 +1,34 @@
-"""A deployment and its invocation, put together into the options of a job."""
+"""A deployment and its invocation, put together into the options of a job; and places found by workspace.yml."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.deployment import Deployment, Settings, read_deployment
 from runtime.errors import UsageError
-from runtime.invocation import Invocation, apply, from_flags, from_request, merge
+from runtime.invocation import Invocation, Overrides, apply, from_flags, from_request, merge
 from runtime.limits import usable_cpus
 from runtime.uris import BlobPath, LocalPath, PublicFile, Uri, parse_uri, split_output
-from runtime.workspace import Workspace, declared_input_type, read_workspace, resolve
+from runtime.workspace import Purpose, Workspace, declared_input_type, read_workspace, resolve
 
-__all__ = ["INVOCATION", "deployment_options"]
+__all__ = ["INVOCATION", "deployment_options", "located_options"]
 
 INVOCATION = (
     "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", "workspace",
 )  # fmt: skip
 """Options of an invocation that are none of a job: they are spent here."""
 
+IN_THE_FILE = ("output_action", "environment_variables", "code", "scoring_script", "arguments")
+"""Options that only the deployment's file says (contract 6.2)."""
+
 INIT_LEAST_S = 600
 NOT_FOR_SCRIPTS = (
     ("keep", ()), ("method", "predict"), ("params", ()), ("types", ()), ("date_format", None), ("strict", False),
     ("chunk_rows", None), ("cells_per_mini_batch", None), ("limit", None), ("delimiter", ","), ("encoding", "utf-8"),
-    ("input_format", None), ("input_columns", ()), ("max_quarantined", None),
+    ("input_format", None), ("input_header", True), ("input_columns", ()), ("max_quarantined", None),
 )  # fmt: skip
 """Options that say how rows are read and scored, which a script does itself, and what they are unless given."""
 
@@ -40,113 +45,169 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
         DeploymentError: the deployment or the invocation is wrong; with all that is wrong.
         UsageError: they do not go together, or name what is not known here.
     """
+    for name in IN_THE_FILE:
+        if given.get(name):
+            raise UsageError(f"{name}: no invocation can override it (contract 6.2); set it in the deployment's YAML")
     options = {name: value for name, value in given.items() if name not in INVOCATION}
     deployment = read_deployment(os.fspath(given["deployment"]), model_is_given=bool(given.get("model")))
     invocation = _invocation(given)
-    if invocation.deployment_name not in ("", deployment.name):
+    if deployment.name and invocation.deployment_name not in ("", deployment.name):
         raise UsageError(
             f"--deployment-name {invocation.deployment_name}: {deployment.file} is the deployment {deployment.name}"
         )
-    workspace = _workspace(given.get("workspace"), deployment.file)
-    settings = apply(invocation.overrides, deployment.settings)
+    workspace = _workspace(given.get("workspace"), (os.path.dirname(os.path.abspath(deployment.file)), os.getcwd()))
+    settings = _settings(deployment, invocation, given)
     notices = [*(f"warning: {text}" for text in deployment.warnings), *invocation.notices]
     options["deployment"] = deployment.file
-    options["model"] = options.get("model") or _model(deployment, workspace)
-    options |= _input(invocation, workspace)
+    options["model"] = _given_model(given.get("model"), workspace) or _model(deployment, workspace)
+    if not invocation.input:
+        raise UsageError("--input is missing (or inputs in --file, or inputData in --request)")
+    options |= _input(invocation.input, invocation.input_type, workspace)
     if invocation.job_name:
         options["job_name"] = invocation.job_name
-    options |= _output(invocation.output, settings, options, workspace)
-    options.setdefault("strict", deployment.strict)
+    options |= _output(invocation.output, settings.output_file_name, workspace)
+    # of two options that contradict each other, the one that was given wins
+    options.setdefault("strict", deployment.strict and not given.get("chunk_rows"))
     if deployment.chunk_rows is not None and not options["strict"]:
         options.setdefault("chunk_rows", deployment.chunk_rows)
     options |= {
         "mini_batch_size": settings.mini_batch_size,
         "error_threshold": settings.error_threshold,
         "max_retries": settings.retry_settings.max_retries,
-        "timeout_s": options.get("timeout_s") or float(settings.retry_settings.timeout_s),
         "output_action": settings.output_action,
         "logging_level": settings.logging_level,
         "environment_variables": settings.environment_variables,
     }
+    options.setdefault("timeout_s", float(settings.retry_settings.timeout_s))
     options.setdefault("output_format", "azureml")
     if deployment.code_configuration is None:
         rule = _no_code(options, settings)
+        if invocation.experiment_name:
+            notices.append(f"--experiment-name {invocation.experiment_name}: has no effect without a scoring script")
     else:
         rule = _script(options, deployment, settings, workspace, given)
         if invocation.experiment_name:
             experiment = ("MLFLOW_EXPERIMENT_NAME", invocation.experiment_name)
             options["environment_variables"] = (experiment, *options["environment_variables"])
+        if settings.output_action == "summary_only" and (
+            given.get("output_file_name") or invocation.overrides.output_file_name
+        ):
+            notices.append(
+                "output_file_name: has no effect with output_action summary_only, for the script names files"
+            )
     options["notices"] = (*notices, rule)
     return options
 
 
+def located_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Find what the URIs among the options of a model stand for, by ``workspace.yml``; leave paths as they are.
+
+    Args:
+        given: options as `runtime.run` takes them, without a deployment.
+
+    Raises:
+        UsageError: one of them cannot be read, or stands for nothing that is known.
+    """
+    options = {name: value for name, value in given.items() if name != "workspace"}
+    workspace = _workspace(given.get("workspace"), (os.getcwd(),))
+    options["model"] = _given_model(given.get("model"), workspace)
+    if _is_elsewhere(given.get("input")):
+        options |= _input(os.fspath(given["input"]), given.get("input_type") or "", workspace)
+    if _is_elsewhere(given.get("output")):
+        options |= _output(os.fspath(given["output"]), given.get("output_file_name") or "predictions.csv", workspace)
+    return options
+
+
+def _settings(deployment: Deployment, invocation: Invocation, given: dict[str, Any]) -> Settings:
+    """Give the settings of the deployment with the invocation's in, and with the options given above them."""
+    names = ("error_threshold", "max_retries", "logging_level", "output_file_name")
+    over = {name: given[name] for name in names if given.get(name) is not None}
+    if given.get("timeout_s") is not None:
+        over["timeout_s"] = math.ceil(given["timeout_s"])
+    return apply(Overrides(**over), apply(invocation.overrides, deployment.settings))
+
+
 def _invocation(given: dict[str, Any]) -> Invocation:
     flags = from_flags(
-        input=given.get("input") or "",
+        input=os.fspath(given.get("input") or ""),
         input_type=given.get("input_type") or "",
-        output_path=given.get("output") or "",
+        output_path=os.fspath(given.get("output") or ""),
         mini_batch_size=given.get("mini_batch_size"),
         instance_count=given.get("instance_count"),
-        file=given.get("file") or "",
+        file=os.fspath(given.get("file") or ""),
         settings=given.get("set") or (),
         deployment_name=given.get("deployment_name") or "",
         experiment_name=given.get("experiment_name") or "",
         job_name=given.get("job_name") or "",
     )
     request = given.get("request")
-    return merge(flags, from_request(request)) if request else flags
+    return merge(flags, from_request(os.fspath(request))) if request else flags
 
 
-def _workspace(given: str | None, deployment_file: str) -> Workspace | None:
-    """Read the mapping that was named, else the one beside the deployment or here."""
+def _workspace(given: str | None, folders: Sequence[str]) -> Workspace | None:
+    """Read the mapping that was named, else the first that lies in one of the folders."""
     if given:
-        return read_workspace(given)
-    for folder in (os.path.dirname(os.path.abspath(deployment_file)), os.getcwd()):
+        return read_workspace(os.fspath(given))
+    for folder in folders:
         path = os.path.join(folder, "workspace.yml")
         if os.path.isfile(path):
             return read_workspace(path)
     return None
 
 
-def _location(uri: Uri, what: str) -> str:
-    """Give the local path of a URI that was resolved, as long as other places are not served."""
+def _located(text: str, workspace: Workspace | None, purpose: Purpose, *, relative_to: str | None = None) -> str:
+    """Find what a path or URI stands for, and give its local path or what MLflow takes."""
+    return _location(resolve(parse_uri(text, relative_to=relative_to), workspace, purpose=purpose), purpose)
+
+
+def _location(uri: Uri, purpose: Purpose) -> str:
+    """Give the local path of a URI that was resolved; the one place that refuses storage while it is not served."""
     match uri:
         case LocalPath():
             return uri.path
         case BlobPath() | PublicFile():
-            raise UsageError(f"{what} {uri}: is not read or written yet; use a local path or a file: URL")
+            done = "written" if purpose == "output" else "read"
+            raise UsageError(f"{purpose} {uri}: storage is not {done} yet; give a local path or a file: URL")
     return str(uri)
 
 
+def _is_elsewhere(text: str | os.PathLike[str] | None) -> bool:
+    """Tell whether a text names something else than a path on this machine, which is taken as it is."""
+    return bool(text) and not isinstance(parse_uri(os.fspath(text or "")), LocalPath)
+
+
+def _given_model(text: str | os.PathLike[str] | None, workspace: Workspace | None) -> str:
+    return _located(os.fspath(text or ""), workspace, "model") if _is_elsewhere(text) else os.fspath(text or "")
+
+
 def _model(deployment: Deployment, workspace: Workspace | None) -> str:
+    """Find the model that the file of the deployment names (contract 7.3)."""
     model = deployment.model
     if model.type == "triton_model":
         raise UsageError(f"{deployment.file}: model.type triton_model is not scored here; use mlflow_model or a script")
     text = model.path or model.reference
     if not text:
         return ""
-    uri = parse_uri(text, relative_to=os.path.dirname(os.path.abspath(deployment.file)))
     try:
-        return _location(resolve(uri, workspace, purpose="model"), "model")
+        return _located(text, workspace, "model", relative_to=os.path.dirname(os.path.abspath(deployment.file)))
     except UsageError as error:
-        raise UsageError(f"{deployment.file}: model: {error}; or give --model PATH") from None
+        raise UsageError(f"{deployment.file}: model: {error}\nor give --model PATH") from None
 
 
-def _input(invocation: Invocation, workspace: Workspace | None) -> dict[str, str]:
-    if not invocation.input:
-        raise UsageError("--input is missing (or inputs in --file, or inputData in --request)")
-    uri = parse_uri(invocation.input)
-    kind = invocation.input_type or (declared_input_type(uri, workspace) or "")
-    return {"input": _location(resolve(uri, workspace, purpose="input"), "--input"), "input_type": kind}
+def _input(text: str, input_type: str, workspace: Workspace | None) -> dict[str, str]:
+    """Find the input; where nobody says whether it is a file or a folder, its data asset may."""
+    uri = parse_uri(text)
+    kind = input_type or declared_input_type(uri, workspace)
+    return {"input": _location(resolve(uri, workspace, purpose="input"), "input"), "input_type": kind}
 
 
-def _output(output: str, settings: Settings, options: dict[str, Any], workspace: Workspace | None) -> dict[str, str]:
+def _output(output: str, name: str, workspace: Workspace | None) -> dict[str, str]:
     """Find the folder and the file of the output (contract 6.4)."""
-    name = options.get("output_file_name") or settings.output_file_name
     if not output:
         return {"output": "", "output_file_name": name}
-    folder, name = split_output(parse_uri(output), name)
-    return {"output": _location(resolve(folder, workspace, purpose="output"), "--output"), "output_file_name": name}
+    # only what it stands for tells whether a folder is there
+    folder, name = split_output(resolve(parse_uri(output), workspace, purpose="output"), name)
+    return {"output": _location(folder, "output").rstrip("/") + "/", "output_file_name": name}
 
 
 def _no_code(options: dict[str, Any], settings: Settings) -> str:
@@ -175,12 +236,16 @@ def _script(
     code = deployment.code_configuration
     assert code is not None
     for name, usual in NOT_FOR_SCRIPTS:
-        if given.get(name, usual) not in (usual, None, (), "", False):
+        value = given.get(name, usual)
+        if value is not None and value != usual and (value or usual):
             raise UsageError(
                 f"--{name.replace('_', '-')}: {deployment.file} has a scoring script, which reads and scores itself"
             )
     folder = os.path.dirname(os.path.abspath(deployment.file))
-    path = _location(resolve(parse_uri(code.code, relative_to=folder), workspace, purpose="code"), "code")
+    try:
+        path = _located(code.code, workspace, "code", relative_to=folder)
+    except UsageError as error:
+        raise UsageError(f"{deployment.file}: code_configuration.code: {error}") from None
     asked = settings.instance_count * settings.max_concurrency_per_instance
     given_workers = options.get("workers")
     workers = options["workers"] = given_workers or min(asked, usable_cpus())
