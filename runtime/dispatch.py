@@ -131,7 +131,7 @@ class Dispatch:
         self._stage_abandoned()
 
     def _nothing_scored(self) -> str:
-        if self.by_file:
+        if self.by_file or self.progress.threshold is not None:
             return f"{NOTHING_SUCCEEDED}: {self.progress.failures_text()}; nothing was published"
         why = self.progress.failures_text() if self.progress.abandoned else self.progress.main_cause()
         return f"no row could be scored: {why}; nothing was published"
