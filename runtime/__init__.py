@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runtime.job import run
+    from runtime.validation import validate
 
     __version__: str
 
-__all__ = ["__version__", "run"]
+__all__ = ["__version__", "run", "validate"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> object:
         from runtime.job import run
 
         return run
+    if name == "validate":
+        from runtime.validation import validate
+
+        return validate
     if name == "__version__":
         from importlib.metadata import version
 

@@ -374,6 +374,57 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
 
 
 @scoreline.command(context_settings=HELP)
+@click.argument("deployment", nargs=-1, metavar="[DEPLOYMENT.YML]", callback=_deployment)
+@_with(RUN_OPTIONS)
+@_with(INVOCATION_OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, without values of the input.")
+@click.option("--debug", is_flag=True, help="Show what workers print.")
+def validate(*, as_json: bool, debug: bool, **options: Any) -> None:
+    r"""Look at a job before it runs: what a run would refuse, rows that do not fit, and known traps.
+
+    Takes what run takes, looks into the input, loads the model and scores one mini-batch. It publishes nothing.
+
+    \b
+    Exit codes: 0 no error, 2 errors, all of them; 130 or 143 interrupted.
+    """
+    sys.exit(_validate(_given(options), as_json=as_json, debug=debug))
+
+
+def _validate(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:
+    from runtime.errors import InterruptedJobError, exit_code
+    from runtime.validation import validate as look
+
+    def tell(kind: str, text: str) -> None:
+        click.echo(f"{kind}: {text}".replace("\n", "\n  ").encode("utf-8", "backslashreplace"))
+
+    try:
+        # what the input holds is for the eyes of whoever looks, not for a file or another program
+        values = sys.stdout.isatty() and not as_json
+        findings = look(tell=None if as_json else tell, values=values, debug=debug, **options)
+    except InterruptedJobError as error:
+        click.echo(f"scoreline: {error}", err=True)
+        return exit_code(error)
+    except BrokenPipeError:
+        # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        # the one place around the look: a fault of ours, told without a traceback
+        if debug:
+            raise
+        click.echo(
+            f"scoreline: {type(error).__name__}: {error} (a fault of Scoreline's; --debug shows where)", err=True
+        )
+        return 1
+    if as_json:
+        text = json.dumps({name: getattr(findings, name) for name in ("errors", "warnings", "checked")}, indent=1)
+        click.echo(text)
+    else:
+        click.echo(f"{len(findings.errors):,} errors, {len(findings.warnings):,} warnings")
+    return 2 if findings.errors else 0
+
+
+@scoreline.command(context_settings=HELP)
 @click.option("--folder", default="scoreline-demo", show_default=True, help="Where to put data, model and scores.")
 @click.option("--files", type=click.IntRange(1), default=4, show_default=True, help="Files of sample data.")
 @click.option("--rows", type=click.IntRange(1), default=5_000, show_default=True, help="Rows in each.")

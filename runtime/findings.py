@@ -8,7 +8,17 @@ from typing import Any, Literal
 
 from scoring.sample import EXAMPLES, Cause, Sampled
 
-__all__ = ["Findings", "Kind", "Notebook", "listed", "number", "sample_errors", "sample_warnings"]
+__all__ = [
+    "Findings",
+    "Kind",
+    "Notebook",
+    "Tell",
+    "causes_told",
+    "listed",
+    "number",
+    "sample_errors",
+    "sample_warnings",
+]
 
 Kind = Literal["error", "warning", "ok"]
 Tell = Callable[[Kind, str], None]
@@ -96,11 +106,11 @@ def sample_errors(samples: Sequence[Sampled], keep: Sequence[str]) -> Iterator[s
     for each in samples:
         for cause in each.causes:
             causes.setdefault((cause.column, cause.reason), []).append((each.name, cause))
-    for (column, reason), found in causes.items():
+    for (where, reason), found in causes.items():
         rows = sum(cause.rows for _, cause in found)
         examples = [_example(name, *example) for name, cause in found for example in cause.examples][:EXAMPLES]
         more = f" and {rows - len(examples):,} more" if rows > len(examples) else ""
-        what = f"column {column!r}: {reason}" if column is not None else reason
+        what = f"column {where!r}: {reason}" if where is not None else reason
         yield f"{what} in {number(rows, 'row')}: {', '.join(examples)}{more}"
 
 
@@ -109,12 +119,22 @@ def sample_warnings(samples: Sequence[Sampled]) -> Iterator[str]:
     by_files: dict[tuple[str, ...], list[str]] = {}
     for column, files in _by(samples, "extra").items():
         by_files.setdefault(tuple(files), []).append(column)
-    for files, columns in by_files.items():
+    for of, columns in by_files.items():
         one = len(columns) == 1
         yield (
-            f"column{'' if one else 's'} {listed([repr(column) for column in columns])} of {listed(files)} "
+            f"column{'' if one else 's'} {listed([repr(column) for column in columns])} of {listed(of)} "
             f"{'is' if one else 'are'} not in the signature, and ignored"
         )
+
+
+def causes_told(samples: Sequence[Sampled]) -> frozenset[str]:
+    """Name the causes that samples tell already, as a worker that meets them again names them."""
+    told: set[str] = set()
+    for each in samples:
+        told |= {f"{cause.column}: {cause.reason}" if cause.column else cause.reason for cause in each.causes}
+        told |= {f"rows of files without column {name!r}" for name in each.missing}
+        told |= {each.problem, f"{each.name}: {each.problem}"} if each.problem else set()
+    return frozenset(told)
 
 
 def _by(samples: Sequence[Sampled], attribute: Literal["missing", "extra"]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from runtime.findings import listed, number
+from runtime.findings import listed
 from runtime.options import Options
 from scoring.cells import InputFile, MiniBatch
 from scoring.scan import Grid
@@ -39,7 +39,7 @@ def traps(options: Options, files: tuple[InputFile, ...], measured: Measured | N
     if options.deployment and options.error_threshold == -1:
         yield (
             "error_threshold is -1, the default: the job completes however many files fail; "
-            "give 0 to fail with the first (contract of Azure ML)"
+            "give 0 to fail with the first"
         )
     if options.by_file and options.output_action == "append_row" and options.output_format == "azureml":
         name = options.output_name
@@ -52,8 +52,8 @@ def traps(options: Options, files: tuple[InputFile, ...], measured: Measured | N
         mean_bytes = sum(file.size_bytes for file in files) / len(files)
         if mean_bytes < SMALL_BYTES:
             yield (
-                f"mini_batch_size is 1, which makes {number(len(files), 'mini-batch')[:-1]}es "
-                f"of {size(mean_bytes)} on average: more files each cost less"
+                f"mini_batch_size is 1, which makes {len(files):,} mini-batches of {size(mean_bytes)} on average: "
+                "more files each cost less"
             )
     if not options.by_file and (options.strict or options.output_format == "azureml"):
         yield from _same_names(files)
@@ -70,9 +70,7 @@ def _same_names(files: tuple[InputFile, ...]) -> Iterator[str]:
             return
 
 
-def _timeout(
-    options: Options, timeout_s: float, files: tuple[InputFile, ...], measured: Measured
-) -> Iterator[str]:
+def _timeout(options: Options, timeout_s: float, files: tuple[InputFile, ...], measured: Measured) -> Iterator[str]:
     """Estimate the longest mini-batch from the first: by its bytes for a script, else by its rows."""
     batch = measured.batch
     done = batch.size_bytes if options.by_file else batch.rows
@@ -85,12 +83,13 @@ def _timeout(
     seconds = max(measured.seconds, measured.seconds * _bytes(longest) * share / done)
     if seconds <= timeout_s:
         return
+    size_text = size(_bytes(longest))
     default = ", the default" if timeout_s == DEFAULT_TIMEOUT_S else ""
     names = listed([file.name for file in longest])
     cut = not options.by_file and options.grid != 0
     where = "; here rows are cut, but Azure ML scores whole files" if cut else ""
     yield (
-        f"the timeout is {timeout_s:g} s{default}, and a mini-batch of {names} ({size(_bytes(longest))}) may take about "
+        f"the timeout is {timeout_s:g} s{default}, and a mini-batch of {names} ({size_text}) may take about "
         f"{seconds:,.0f} s, judged by the first: raise retry_settings.timeout, or lower mini_batch_size{where}"
     )
 

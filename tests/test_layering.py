@@ -106,8 +106,9 @@ def test_runtime_exports_exactly_its_public_names() -> None:
     """The names of the Python interface are pinned."""
     import runtime
 
-    assert sorted(runtime.__all__) == ["__version__", "run"]
+    assert sorted(runtime.__all__) == ["__version__", "run", "validate"]
     assert callable(runtime.run)
+    assert callable(runtime.validate)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,205 @@
+"""A trial: one worker loads what scores, and scores one mini-batch that nobody publishes."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import IO
+
+from runtime.dispatch import POLL_S, PROBE_LEAST_ROWS, PROBE_ROWS, PROBE_SHARE
+from runtime.engines import (
+    DEFAULT_END_S,
+    Engine,
+    Failed,
+    LoadFailed,
+    Probe,
+    Probed,
+    Ready,
+    Returned,
+    Score,
+    Scored,
+    Setup,
+)
+from runtime.findings import Notebook, listed, number
+from runtime.forkserver import ForkServer, forks
+from runtime.job import SHUTDOWN_S
+from runtime.limits import usable_cpus
+from runtime.options import Options
+from runtime.progress import cause_text
+from runtime.score_file import ScoreFile
+from runtime.target import ModelTarget, ScriptTarget, script_threads
+from scoring.cells import MiniBatch
+from scoring.scan import Grid
+from scoring.specs import ColumnSpec, ReadPlan
+
+__all__ = ["Trial"]
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """One worker, asked one thing after the other.
+
+    Attributes:
+        options: of the job.
+        target: what scores.
+        plan: how files are read.
+        folder: temporary, for all that is written.
+        log: takes what the worker prints.
+        notes: where findings go.
+        columns: what the model wants, once known.
+    """
+
+    options: Options
+    target: ModelTarget | ScriptTarget
+    plan: ReadPlan
+    folder: str
+    log: IO[bytes]
+    notes: Notebook
+    columns: tuple[ColumnSpec, ...] = ()
+    _engine: Engine | None = field(default=None, init=False)
+    _alive: bool = field(default=False, init=False)
+
+    def start(self, stack: ExitStack) -> None:
+        """Start the worker; it loads while others do other things.
+
+        Raises:
+            OutputError: the model cannot be staged.
+        """
+        options, by_file = self.options, self.target.by_file
+        output = ScoreFile(os.path.join(self.folder, "score"), "predictions.csv")
+        threads = options.threads
+        if not threads:
+            threads = script_threads(options.workers or usable_cpus()) if by_file else 1
+        engine = self._made(threads, stack)
+        stack.callback(engine.close)
+        output.claim()
+        stack.callback(output.release)
+        here = replace(options, output=str(output.folder))
+        engine.start(
+            Setup(
+                scorer=self.target.scorer(here, threads=threads, work=str(output.work), logs=""),
+                plan=self.plan,
+                staging=str(output.parts),
+                fingerprint=bytes(6),
+                load_attempts=2 if by_file else 1,
+                load_timeout_s=options.init_timeout_s,
+                first_call_s=options.task_overhead_s,
+                end_s=SHUTDOWN_S if by_file else DEFAULT_END_S,
+            )
+        )
+        self._engine = engine
+
+    def _made(self, threads: int, stack: ExitStack) -> Engine:
+        if self.options.engine == "inline":
+            from runtime.engines.inline import InlineEngine
+
+            return InlineEngine()
+        from runtime.engines.local import LocalEngine
+
+        server = None
+        if forks(self.options.engine):
+            environment = dict(self.target.environment)
+            server = ForkServer(self.target.preload, threads=threads, log=self.log, environment=environment)
+            stack.callback(server.stop)
+        return LocalEngine(1, threads=threads, log=self.log, server=server)
+
+    def load(self) -> bool:
+        """Wait until the worker has loaded; False where it cannot."""
+        engine = self._engine
+        while engine is not None and not self._alive:
+            for event in engine.wait(POLL_S):
+                if isinstance(event, LoadFailed):
+                    self._not_loaded(event)
+                    return False
+                if isinstance(event, Ready):
+                    self._alive = True
+                    self.columns = event.columns
+                    self.notes.checked |= {"load_s": round(event.seconds, 3), "versions": dict(event.versions)}
+                    what = "scoring script" if self.target.by_file else "model"
+                    self.notes.ok(f"the {what} loads, in {event.seconds:.2f} s")
+        return self._alive
+
+    def probe(self, batch: MiniBatch, grid: Grid, files: int) -> None:
+        """Find the columns, where only the input tells them, and whether rows may be cut and grouped."""
+        if not self._alive or self.target.by_file:
+            return
+        first = next(cell for cell in batch.cells if cell.rows)
+        several = len(first.slices) > 1 or files > 1 or grid.estimated_rows > grid.cell_rows
+        rows = 0
+        if self.options.grid < 0 and several:
+            rows = max(PROBE_LEAST_ROWS, min(PROBE_ROWS, grid.estimated_rows // PROBE_SHARE))
+        if self.columns and not rows:
+            return
+        event = self._ask(Probe(cell=first, rows=rows))
+        if isinstance(event, Probed):
+            self.columns = event.columns
+            if event.objection:
+                self.notes.error(event.objection)
+            elif rows:
+                tried = min(rows, first.rows)
+                self.notes.checked["rows_probed"] = tried
+                self.notes.ok(f"rows score alike together and apart ({number(tried, 'row')} tried)")
+        elif isinstance(event, Failed) and not self.columns:
+            # otherwise what the probe met, the scoring meets again
+            self.notes.error(event.reason)
+            self._alive = False
+
+    def score(self, batch: MiniBatch, told: frozenset[str]) -> float | None:
+        """Score a mini-batch, say what came of it, and return the seconds in the model or the script.
+
+        Args:
+            batch: the first of the job.
+            told: causes that need not be told again.
+        """
+        if not self._alive:
+            return None
+        options = self.options
+        event = self._ask(Score(batch=batch, columns=self.columns, timeout_s=options.timeout_s))
+        what = listed([part.name for part in batch.slices]) if options.by_file else batch.describe()
+        if isinstance(event, Failed):
+            self.notes.error(f"{what}: {event.reason}{_place(event, options.code)}")
+        if not isinstance(event, Scored):
+            return None
+        for cause, count in event.causes:
+            if cause not in told:
+                self.notes.error(f"{what}: {cause_text(cause, count)}")
+        unit = "file" if options.by_file else "row"
+        lost = sum(each.quarantined + each.given_up for each in event.accounts)
+        done = batch.rows - lost
+        self.notes.checked |= {"scored": what, f"{unit}s_scored": done, "score_s": round(event.predict_s, 3)}
+        if done > 0:
+            count_text = f"{done:,} of {number(batch.rows, unit)}" if lost else number(done, unit)
+            self.notes.ok(f"scored {count_text} ({what}), in {event.predict_s:.2f} s")
+        return event.predict_s
+
+    def _ask(self, work: Probe | Score) -> Probed | Scored | Failed | LoadFailed:
+        """Have the worker do something, and wait for the answer."""
+        engine = self._engine
+        assert engine is not None
+        waiting = True
+        while True:
+            if waiting and engine.wanted() > 0:
+                engine.submit(work)
+                waiting = False
+            for event in engine.wait(POLL_S):
+                if isinstance(event, LoadFailed):
+                    self._not_loaded(event)
+                    self._alive = False
+                if isinstance(event, Probed | Scored | Failed | LoadFailed):
+                    return event
+                # it died before it began: another one does it
+                waiting = waiting or isinstance(event, Returned)
+
+    def _not_loaded(self, event: LoadFailed) -> None:
+        # of a death the last words are all that is known; a failure said why
+        died = "died" in event.reason and event.detail
+        self.notes.error(event.reason + (f"\n{event.detail}" if died else ""))
+
+
+def _place(event: Failed, code: str) -> str:
+    """Name the last line of the script's code that was running."""
+    places = re.findall(r'File "([^"\n]+)", line (\d+)', event.detail) if code else []
+    inside = [(file, line) for file, line in places if file.startswith(os.path.join(code, ""))]
+    return f" ({os.path.relpath(inside[-1][0], code)}:{inside[-1][1]})" if inside else ""

@@ -1,0 +1,281 @@
+"""Look at a job before it runs: refuse what a run refuses, look into the input, score one mini-batch, publish nothing.
+
+options ── model ── input ── output ── probe ── sample ── score ── traps
+              └── one worker loads meanwhile ──┘
+
+Each step goes on as far as it can without those before it that failed. All that is written lies in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Pipe
+from typing import IO, Any
+
+from runtime.checks import check_model, check_options, check_output, check_requirements, signed_columns
+from runtime.errors import InputError, InterruptedJobError, ScorelineError, UsageError
+from runtime.findings import Findings, Notebook, Tell, causes_told, listed, number, sample_errors, sample_warnings
+from runtime.forkserver import end_process, open_log, start_module, worker_environment
+from runtime.options import Options
+from runtime.plan import Plan, Scanner
+from runtime.target import ModelTarget, ScriptTarget
+from runtime.traps import Measured, traps
+from runtime.trial import Trial
+from runtime.uris import LocalPath, parse_uri
+from scoring.cells import InputFile, MiniBatch
+from scoring.files import InputSpec, Listing
+from scoring.rows import Dialect
+from scoring.sample import Order, Sampled
+from scoring.scan import Begin, Grid
+from scoring.specs import ReadPlan
+
+__all__ = ["validate"]
+
+SAMPLED_FILES = 200
+SCORED_ROWS = 10_000
+
+
+def validate(*, tell: Tell | None = None, values: bool = False, **options: Any) -> Findings:
+    """Look at a job before it runs, and return what was found; nothing is left behind.
+
+    Args:
+        tell: called with each finding as soon as it is known: error, warning or ok, and a sentence.
+        values: whether findings show values of the input.
+        options: the options of ``scoreline validate``, which are those of ``scoreline run``.
+
+    Raises:
+        InterruptedJobError: a signal stopped it.
+    """
+    notes = Notebook(tell)
+    with _signals(), ExitStack() as stack:
+        folder = tempfile.mkdtemp(prefix="scoreline-validate-")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        log = open_log(debug=bool(options.get("debug")))
+        stack.callback(log.close)
+        checked = check_options(options, notes)
+        if checked is None:
+            _look_for_input(options, log, notes)
+        else:
+            _Look(options=checked, notes=notes, folder=folder, log=log, stack=stack, values=values).all()
+    return notes.findings()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Stop at SIGINT and SIGTERM, and clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    met: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        met.append(number)
+        raise KeyboardInterrupt
+
+    previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not met:
+            raise
+        name = signal.Signals(met[0]).name
+        raise InterruptedJobError(f"stopped by {name}; nothing was written", met[0]) from None
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def _look_for_input(given: dict[str, Any], log: IO[bytes], notes: Notebook) -> None:
+    """See whether there is any input, where the options cannot be."""
+    try:
+        uri = parse_uri(os.fspath(given.get("input") or ""))
+    except ScorelineError:
+        return
+    if not isinstance(uri, LocalPath):
+        return
+    scanner = Scanner(InputSpec(url=uri.path, kind="files", unknown="fail", recursive=True), log)
+    try:
+        scanner.expect(Listing)
+    except InputError as error:
+        notes.error(str(error))
+    finally:
+        scanner.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One look at a job whose options can be."""
+
+    options: Options
+    notes: Notebook
+    folder: str
+    log: IO[bytes]
+    stack: ExitStack
+    values: bool
+
+    def all(self) -> None:
+        """Look at everything."""
+        target = check_model(self.options, self.stack, self.notes)
+        spec = self._input_spec(target)
+        trial = self._started(target, spec)
+        if target is not None:
+            check_requirements(self.options, target, self.notes)
+        scanner, listing = self._listed(spec) if spec is not None else (None, None)
+        check_output(self.options, target, spec, listing, self.notes)
+        if trial is not None and not trial.load():
+            trial = None
+        files = listing.files if listing is not None else ()
+        measured = None
+        if spec is not None and scanner is not None and listing is not None:
+            measured = self._look_at_rows(spec, scanner, files, target, trial)
+        for text in traps(self.options, files, measured):
+            self.notes.warning(text)
+
+    def _input_spec(self, target: ModelTarget | ScriptTarget | None) -> InputSpec | None:
+        try:
+            return self.options.input_spec(target.names() if target is not None else ())
+        except UsageError as error:
+            if target is not None:
+                self.notes.error(str(error))
+            return None
+
+    def _started(self, target: ModelTarget | ScriptTarget | None, spec: InputSpec | None) -> Trial | None:
+        """Start the worker, so that it loads while the input is looked at."""
+        if target is None:
+            return None
+        plan = self._read_plan(spec.dialect if spec is not None else Dialect())
+        trial = Trial(
+            options=self.options, target=target, plan=plan, folder=self.folder, log=self.log, notes=self.notes
+        )
+        try:
+            trial.start(self.stack)
+        except ScorelineError as error:
+            self.notes.error(str(error))
+            return None
+        return trial
+
+    def _read_plan(self, dialect: Dialect) -> ReadPlan:
+        options = self.options
+        return ReadPlan(
+            columns=(),
+            dialect=dialect,
+            keep=options.keep,
+            date_format=options.date_format,
+            quarantine_values=self.values,
+            strict=options.strict,
+            output_format=options.output_format,
+            file_names="basename" if options.strict or options.output_format == "azureml" else "path",
+        )
+
+    def _listed(self, spec: InputSpec) -> tuple[Scanner | None, Listing | None]:
+        """List the input as a run does; where that refuses all for the sake of some files, go on with the others."""
+        scanner = Scanner(spec, self.log)
+        self.stack.callback(scanner.close)
+        try:
+            listing = scanner.expect(Listing)
+        except InputError as error:
+            self.notes.error(str(error))
+            return (None, None) if spec.unknown == "fail" else self._listed(replace(spec, unknown="fail"))
+        self.notes.checked |= {"files": len(listing.files), "skipped": dict(listing.skipped)}
+        hints = {"nested": " (--recursive takes them)", "hidden": " (names that begin with _ or .)"}
+        for reason, count in listing.skipped:
+            self.notes.warning(f"skipped {number(count, f'{reason} file')}{hints.get(reason, '')}")
+        empty = [file.name for file in listing.files if not file.size_bytes]
+        if empty:
+            self.notes.warning(f"{listed(empty)} {'is' if len(empty) == 1 else 'are'} empty")
+        return scanner, listing
+
+    def _look_at_rows(
+        self,
+        spec: InputSpec,
+        scanner: Scanner,
+        files: Sequence[InputFile],
+        target: ModelTarget | ScriptTarget | None,
+        trial: Trial | None,
+    ) -> Measured | None:
+        """Look into the files, and score the first mini-batch, if there is a worker that can."""
+        grid, batch = self._first_batch(scanner, files)
+        if trial is not None and batch is not None:
+            trial.probe(batch, grid, len(files))
+        columns = trial.columns if trial is not None else signed_columns(self.options, target)
+        samples = self._sampled(replace(self._read_plan(spec.dialect), columns=columns), files)
+        if trial is None or batch is None:
+            return None
+        seconds = trial.score(batch, causes_told(samples))
+        return Measured(batch=batch, seconds=seconds, grid=grid) if seconds is not None else None
+
+    def _first_batch(self, scanner: Scanner, files: Sequence[InputFile]) -> tuple[Grid, MiniBatch | None]:
+        """Plan as a run does, to the first mini-batch with something in it; of rows not more than enough."""
+        options = self.options
+        spool = os.path.join(self.folder, "spool")
+        os.mkdir(spool)
+        begin = Begin(
+            cell_rows=options.grid,
+            limit_rows=0 if options.by_file else min(options.limit or SCORED_ROWS, SCORED_ROWS),
+            spool=spool,
+            spool_bytes=options.spool_bytes or shutil.disk_usage(spool).free // 2,
+        )
+        grid = Grid(cell_rows=0, estimated_rows=0)
+        plan = Plan(
+            tuple(files), workers=1, cells_per_batch=options.files_per_mini_batch or 1, by_folder=options.by_file
+        )
+        try:
+            grid = scanner.begin(begin)
+            while not plan.exhausted:
+                batch = plan.next()
+                if batch is not None and batch.rows:
+                    return grid, batch
+                if batch is None:
+                    message = scanner.receive()
+                    assert not isinstance(message, Grid | Listing), message
+                    plan.add(message)
+        except InputError as error:
+            self.notes.error(str(error))
+            return grid, None
+        if not any(file.problem for file in files):
+            self.notes.error("the input has no rows to score")
+        return grid, None
+
+    def _sampled(self, plan: ReadPlan, files: Sequence[InputFile]) -> list[Sampled]:
+        """Have a process look into the files, or into some of very many."""
+        chosen = _spread([file for file in files if not file.problem], SAMPLED_FILES)
+        samples: list[Sampled] = []
+        ours, theirs = Pipe()
+        with ours:
+            with theirs:
+                environment = worker_environment(1)
+                process = start_module("scoring.sample", theirs.fileno(), environment=environment, log=self.log)
+            try:
+                ours.send(Order(files=tuple(chosen), plan=plan, folder=self.folder))
+                samples += (ours.recv() for _ in chosen)
+            except (EOFError, OSError):
+                self.notes.error("the process that looks into files ended unexpectedly; --debug shows what it said")
+            finally:
+                end_process(process, 0.0)
+        # without a deployment what nothing can read was refused already
+        told = () if self.options.deployment else ("unknown",)
+        problems = [Sampled(name=each.name, problem=each.problem) for each in files if each.problem]
+        shown = {file.name for file in files if file.format not in told}
+        for text in sample_errors([each for each in problems if each.name in shown] + samples, self.options.keep):
+            self.notes.error(text)
+        for text in sample_warnings(samples):
+            self.notes.warning(text)
+        rows = 0 if self.options.by_file else sum(each.rows for each in samples)
+        self.notes.checked |= {"files_sampled": len(samples), "rows_sampled": rows}
+        of = f"{len(samples):,} of {number(len(files), 'file')}"
+        self.notes.ok(f"looked into {of}" + ("" if self.options.by_file else f", at {number(rows, 'row')}"))
+        return [*problems, *samples]
+
+
+def _spread(files: list[InputFile], most: int) -> list[InputFile]:
+    """Choose so many of the files, evenly, the first and the last among them."""
+    if len(files) <= most:
+        return files
+    return [files[place * (len(files) - 1) // (most - 1)] for place in range(most)]
