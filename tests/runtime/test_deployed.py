@@ -59,6 +59,8 @@ data:
 models:
   heart: {"1": store/old, "2": azureml://datastores/here/paths/new}
   broken: {"1": azureml:broken@latest}
+codes:
+  texts: {"1": code}
 """
 
 
@@ -366,6 +368,33 @@ def test_workspace_file(here: Path) -> None:
     assert "nowhere.yml" in refused(workspace="nowhere.yml")
 
 
+# Code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("azureml:texts:1", id="1 name and version"),
+        pytest.param(f"azureml:{ARM}/codes/texts/versions/1", id="7 one slash"),
+        pytest.param(f"{ARM}/codes/texts/versions/1", id="8 ARM id"),
+        pytest.param("./code/", id="22 relative to the file"),
+    ],
+)
+def test_code(here: Path, code: str) -> None:
+    """A folder, or a code asset that workspace.yml knows (contract 1.2)."""
+    edit("blue.yml", "code: code", f"code: {code}")
+    found = options()
+    assert (found["code"], found["scoring_script"]) == (str(here / "code"), "score.py")
+
+
+def test_code_that_is_not_found() -> None:
+    """The sentence names the file, the key and the lines to add."""
+    edit("blue.yml", "code: code", "code: azureml:texts:2")
+    message = refused()
+    assert message.startswith("blue.yml: code_configuration.code: azureml:texts:2: ")
+    assert '  codes:\n    texts:\n      "2": ' in message
+
+
 # Inputs
 
 
@@ -544,8 +573,9 @@ def test_plain_run_imports_nothing_more() -> None:
 
 
 def test_script_job_by_names(here: Path) -> None:
-    """Model, input and output by their names in the workspace: the job reads and writes what they stand for."""
+    """Model, code, input and output by their names: the job reads and writes what workspace.yml says they are."""
     edit("blue.yml", "{path: model}", "azureml:heart:2")
+    edit("blue.yml", "code: code", "code: azureml:texts:1")
     outcome = scoreline(
         "run", "blue.yml", "--input", "azureml:texts:1", "--output", "azureml://datastores/here/paths/o/scores.txt",
         "--mini-batch-size", "2", "--engine", "local",
