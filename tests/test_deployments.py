@@ -16,6 +16,10 @@ from typing import Any
 
 import pytest
 
+from runtime.cli import scoreline as command
+from runtime.deployment import read_deployment
+from runtime.uris import parse_uri
+from runtime.workspace import read_workspace, resolve
 from tests.deployments import making
 from tests.runtime.commands import Outcome, scoreline
 
@@ -402,3 +406,47 @@ def test_names_of_a_workspace(made: Path, tmp_path: Path, given: str, golden: st
     ran = run(folder, "--input", given, "--output-path", output, engine="inline")
     assert ran.outcome.code == 0, ran.outcome.stderr
     assert score_file(folder / "store/scores", "may.csv") == (golden or SAMPLES["mlflow"].golden)
+
+
+# What is written for users
+
+
+DOCUMENT = DEPLOYMENTS.parents[1] / "docs/deployments.md"
+
+
+def test_documented_options_exist() -> None:
+    """Every option that docs/deployments.md names is one of the commands, or an argument that a script is given."""
+    given = re.search(r"`sys.argv` \|.*`(--mini_batch_size [^`]*)`", DOCUMENT.read_text())
+    assert given is not None
+    arguments = set(given[1].split())
+    known = {flag for name in ("run", "validate") for each in command.commands[name].params for flag in each.opts}
+    documented = set(re.findall(r"--[a-z][a-z_-]+", DOCUMENT.read_text()))
+    assert len(documented) > 20
+    assert documented - known - arguments == set()
+
+
+def test_documented_defaults(tmp_path: Path) -> None:
+    """The defaults in docs/deployments.md are those of the program."""
+    text = DOCUMENT.read_text()
+    (tmp_path / "score.py").write_text("")
+    lines = ("name: least", "endpoint_name: least", "model: azureml:m:1", "code_configuration: {code: .,")
+    (tmp_path / "least.yml").write_text("\n".join([*lines, "  scoring_script: score.py}", ""]))
+    settings = read_deployment(str(tmp_path / "least.yml")).settings
+    for name in ("mini_batch_size", "max_concurrency_per_instance", "error_threshold"):
+        assert f"`{name}` ({getattr(settings, name)})" in text, name
+    for name in ("output_action", "output_file_name", "logging_level"):
+        assert f"`{name}` (`{getattr(settings, name)}`)" in text, name
+    retry = settings.retry_settings
+    assert f"`retry_settings.max_retries` ({retry.max_retries}), `.timeout` ({retry.timeout_s} seconds)" in text
+
+
+def test_documented_workspace(tmp_path: Path) -> None:
+    """The workspace.yml in docs/deployments.md can be read, and its names lead to where it says."""
+    (sample,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (tmp_path / "workspace.yml").write_text(sample)
+    workspace = read_workspace(str(tmp_path / "workspace.yml"))
+    found = [
+        str(resolve(parse_uri(text), workspace, purpose=purpose))
+        for text, purpose in (("azureml:patients:1", "input"), ("azureml:heart-model@latest", "model"))
+    ]
+    assert found == [str(tmp_path / "store/patients"), str(tmp_path / "heart-model")]
