@@ -1,20 +1,18 @@
-"""A deployment and its invocation, put together into the options of a job; and places found by workspace.yml."""
+"""A deployment and its invocation, put together into the options of a job."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from runtime.deployment import Deployment, Settings, read_deployment
 from runtime.errors import UsageError
 from runtime.invocation import Invocation, Overrides, apply, from_flags, from_request, merge
 from runtime.limits import usable_cpus
-from runtime.uris import BlobPath, LocalPath, PublicFile, Uri, parse_uri, split_output
-from runtime.workspace import Purpose, Workspace, declared_input_type, read_workspace, resolve
+from runtime.located import FindWorkspace, find_input, find_output, find_workspace, given_model, locate
 
-__all__ = ["INVOCATION", "deployment_options", "located_options"]
+__all__ = ["INVOCATION", "deployment_options"]
 
 INVOCATION = (
     "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", "workspace",
@@ -55,17 +53,17 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"--deployment-name {invocation.deployment_name}: {deployment.file} is the deployment {deployment.name}"
         )
-    workspace = _workspace(given.get("workspace"), (os.path.dirname(os.path.abspath(deployment.file)), os.getcwd()))
+    workspace = find_workspace(given.get("workspace"), (os.path.dirname(os.path.abspath(deployment.file)), os.getcwd()))
     settings = _settings(deployment, invocation, given)
     notices = [*(f"warning: {text}" for text in deployment.warnings), *invocation.notices]
     options["deployment"] = deployment.file
-    options["model"] = _given_model(given.get("model"), workspace) or _model(deployment, workspace)
+    options["model"] = given_model(given.get("model"), workspace) or _model(deployment, workspace)
     if not invocation.input:
         raise UsageError("--input is missing (or inputs in --file, or inputData in --request)")
-    options |= _input(invocation.input, invocation.input_type, workspace)
+    options |= find_input(invocation.input, invocation.input_type, workspace)
     if invocation.job_name:
         options["job_name"] = invocation.job_name
-    options |= _output(invocation.output, settings.output_file_name, workspace)
+    options |= find_output(invocation.output, settings.output_file_name, workspace)
     # of two options that contradict each other, the one that was given wins
     options.setdefault("strict", deployment.strict and not given.get("chunk_rows"))
     if deployment.chunk_rows is not None and not options["strict"]:
@@ -99,25 +97,6 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def located_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Find what the URIs among the options of a model stand for, by ``workspace.yml``; leave paths as they are.
-
-    Args:
-        given: options as `runtime.run` takes them, without a deployment.
-
-    Raises:
-        UsageError: one of them cannot be read, or stands for nothing that is known.
-    """
-    options = {name: value for name, value in given.items() if name != "workspace"}
-    workspace = _workspace(given.get("workspace"), (os.getcwd(),))
-    options["model"] = _given_model(given.get("model"), workspace)
-    if _is_elsewhere(given.get("input")):
-        options |= _input(os.fspath(given["input"]), given.get("input_type") or "", workspace)
-    if _is_elsewhere(given.get("output")):
-        options |= _output(os.fspath(given["output"]), given.get("output_file_name") or "predictions.csv", workspace)
-    return options
-
-
 def _settings(deployment: Deployment, invocation: Invocation, given: dict[str, Any]) -> Settings:
     """Give the settings of the deployment with the invocation's in, and with the options given above them."""
     names = ("error_threshold", "max_retries", "logging_level", "output_file_name")
@@ -144,43 +123,7 @@ def _invocation(given: dict[str, Any]) -> Invocation:
     return merge(flags, from_request(os.fspath(request))) if request else flags
 
 
-def _workspace(given: str | None, folders: Sequence[str]) -> Workspace | None:
-    """Read the mapping that was named, else the first that lies in one of the folders."""
-    if given:
-        return read_workspace(os.fspath(given))
-    for folder in folders:
-        path = os.path.join(folder, "workspace.yml")
-        if os.path.isfile(path):
-            return read_workspace(path)
-    return None
-
-
-def _located(text: str, workspace: Workspace | None, purpose: Purpose, *, relative_to: str | None = None) -> str:
-    """Find what a path or URI stands for, and give its local path or what MLflow takes."""
-    return _location(resolve(parse_uri(text, relative_to=relative_to), workspace, purpose=purpose), purpose)
-
-
-def _location(uri: Uri, purpose: Purpose) -> str:
-    """Give the local path of a URI that was resolved; the one place that refuses storage while it is not served."""
-    match uri:
-        case LocalPath():
-            return uri.path
-        case BlobPath() | PublicFile():
-            done = "written" if purpose == "output" else "read"
-            raise UsageError(f"{purpose} {uri}: storage is not {done} yet; give a local path or a file: URL")
-    return str(uri)
-
-
-def _is_elsewhere(text: str | os.PathLike[str] | None) -> bool:
-    """Tell whether a text names something else than a path on this machine, which is taken as it is."""
-    return bool(text) and not isinstance(parse_uri(os.fspath(text or "")), LocalPath)
-
-
-def _given_model(text: str | os.PathLike[str] | None, workspace: Workspace | None) -> str:
-    return _located(os.fspath(text or ""), workspace, "model") if _is_elsewhere(text) else os.fspath(text or "")
-
-
-def _model(deployment: Deployment, workspace: Workspace | None) -> str:
+def _model(deployment: Deployment, workspace: FindWorkspace) -> str:
     """Find the model that the file of the deployment names (contract 7.3)."""
     model = deployment.model
     if model.type == "triton_model":
@@ -189,25 +132,9 @@ def _model(deployment: Deployment, workspace: Workspace | None) -> str:
     if not text:
         return ""
     try:
-        return _located(text, workspace, "model", relative_to=os.path.dirname(os.path.abspath(deployment.file)))
+        return locate(text, workspace, "model", relative_to=os.path.dirname(os.path.abspath(deployment.file)))
     except UsageError as error:
         raise UsageError(f"{deployment.file}: model: {error}\nor give --model PATH") from None
-
-
-def _input(text: str, input_type: str, workspace: Workspace | None) -> dict[str, str]:
-    """Find the input; where nobody says whether it is a file or a folder, its data asset may."""
-    uri = parse_uri(text)
-    kind = input_type or declared_input_type(uri, workspace)
-    return {"input": _location(resolve(uri, workspace, purpose="input"), "input"), "input_type": kind}
-
-
-def _output(output: str, name: str, workspace: Workspace | None) -> dict[str, str]:
-    """Find the folder and the file of the output (contract 6.4)."""
-    if not output:
-        return {"output": "", "output_file_name": name}
-    # only what it stands for tells whether a folder is there
-    folder, name = split_output(resolve(parse_uri(output), workspace, purpose="output"), name)
-    return {"output": _location(folder, "output").rstrip("/") + "/", "output_file_name": name}
 
 
 def _no_code(options: dict[str, Any], settings: Settings) -> str:
@@ -229,7 +156,7 @@ def _script(
     options: dict[str, Any],
     deployment: Deployment,
     settings: Settings,
-    workspace: Workspace | None,
+    workspace: FindWorkspace,
     given: dict[str, Any],
 ) -> str:
     """Score by the scoring script; return the sentence that says by which rule."""
@@ -243,7 +170,7 @@ def _script(
             )
     folder = os.path.dirname(os.path.abspath(deployment.file))
     try:
-        path = _located(code.code, workspace, "code", relative_to=folder)
+        path = locate(code.code, workspace, "code", relative_to=folder)
     except UsageError as error:
         raise UsageError(f"{deployment.file}: code_configuration.code: {error}") from None
     asked = settings.instance_count * settings.max_concurrency_per_instance

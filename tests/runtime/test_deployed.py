@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,14 @@ def test_code_that_is_not_found() -> None:
     assert '  codes:\n    texts:\n      "2": ' in message
 
 
+def test_workspace_file_of_azure(here: Path) -> None:
+    """The file that makes a workspace may have the same name; it is no matter where nothing is to be found by it."""
+    (here / "workspace.yml").write_text("$schema: https://x/workspace.schema.json\nname: w\nlocation: eastus\n")
+    assert options(output="out")["input"] == str(here / "store/texts")
+    assert "workspace.yml:2: name: unknown key" in refused(input="azureml:texts:1")
+    assert "workspace.yml:2: name: unknown key" in refused(workspace="workspace.yml")
+
+
 # Inputs
 
 
@@ -449,6 +458,9 @@ def storage(purpose: str, place: str) -> str:
             storage("input", "https://acct.blob.core.windows.net/data/x"), id="4 datastore",
         ),
         pytest.param("https://example.com/a.csv", storage("input", "https://example.com/a.csv"), id="21 public file"),
+        pytest.param(
+            "texts:1", "input texts:1: no such file or folder; a data asset is written azureml:texts:1", id="1 bare"
+        ),
         pytest.param("", "--input is missing (or inputs in --file, or inputData in --request)", id="none"),
     ],
 )  # fmt: skip
@@ -540,6 +552,12 @@ def test_model_run_leaves_paths_alone() -> None:
     assert (found.model, found.input) == ("m", "file:a")
 
 
+def test_model_run_knows_folder(here: Path) -> None:
+    """The prefix folder: is no part of a path (contract 7.1, form 22)."""
+    found = Options.of(model="folder:m", input="folder:i", output="folder:o.csv")
+    assert (found.model, found.input, found.output_folder) == (f"{here}/m", f"{here}/i", f"{here}/o.csv")
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -563,10 +581,10 @@ def test_plain_run_imports_nothing_more() -> None:
     program = (
         "import sys; from runtime.options import Options; "
         "Options.of(model='m', input='data/*.csv', output='file:///o'); "
-        "print([name for name in sys.modules if name in ('yaml', 'runtime.deployed', 'runtime.uris')])"
+        "print({'yaml', 'runtime.deployed', 'runtime.located', 'runtime.uris', 'runtime.workspace'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout == "set()\n"
 
 
 # End to end
@@ -583,6 +601,31 @@ def test_script_job_by_names(here: Path) -> None:
     assert outcome.code == 0, outcome.stderr
     assert (here / "store/o/scores.txt").read_text() == "a.txt A new\nb.txt B new\nc.txt C new\n"
     assert "1 worker; score.py gets 2 files a call" in outcome.stderr
+
+
+def test_model_job_by_names(here: Path, heart_model: Path, heart_rows: Callable[[int], Path]) -> None:
+    """The same without a deployment: a model, its input and its output by name."""
+    (here / "workspace.yml").write_text(
+        f"models: {{heart: {{1: {heart_model}}}}}\n"
+        f"data: {{rows: {{7: {heart_rows(20)}}}}}\n"
+        "datastores: {here: store}\n"
+    )
+    outcome = scoreline(
+        "run", "--model", "azureml:heart:1", "--input", "azureml:rows@latest",
+        "--output", "azureml://datastores/here/paths/o/scores.csv",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    assert (here / "store/o/scores.csv").read_text().count("\n") == 21
+
+
+def test_signature_is_in_no_message() -> None:
+    """Whatever the command says of a signed URL, it says it without the signature."""
+    for option in ("--input", "--output", "--model"):
+        given = {"--input": "store/texts", option: SIGNED}
+        outcome = scoreline("run", "blue.yml", *(text for pair in given.items() for text in pair))
+        assert outcome.code == 2
+        assert "https://acct.blob.core.windows.net/data/in?***: storage is not" in outcome.stderr
+        assert "c2VjcmV0" not in outcome.stdout + outcome.stderr
 
 
 def test_script_job_by_a_request(here: Path) -> None:
