@@ -415,9 +415,9 @@ def test_url_is_the_true_address() -> None:
 def test_relative_path_starts_at_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without another folder a path is relative to where the command runs, and ~ is the home folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     assert parse_uri("a.csv") == LocalPath(path=f"{tmp_path}/a.csv")
-    assert parse_uri("~/a.csv") == LocalPath(path="/home/me/a.csv")
+    assert parse_uri("~/a.csv") == LocalPath(path="/users/me/a.csv")
     assert parse_uri("file:~/a.csv") == LocalPath(path=f"{tmp_path}/~/a.csv")
 
 
