@@ -663,6 +663,31 @@ def test_3_2_default_location(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "scoreline/may/score")) == names
 
 
+FRAME = """
+    import pandas as pd
+    def run(mini_batch):
+        return pd.DataFrame({"a b": [1, None], "text": ["x y", 'q"']}).head(len(mini_batch))
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [
+        pytest.param("azureml", ['1.0 "x y"', ' "q"""'], id="3.1-spaces-and-no-header"),
+        pytest.param("csv", ["a b,text", "1.0,x y", ',"q"""'], id="3.1-csv-with-header-if-asked"),
+        pytest.param(
+            "jsonl",
+            ['{"a b": 1.0, "text": "x y"}', '{"a b": null, "text": "q\\""}'],
+            id="3.1-json-lines-if-asked",
+        ),
+    ],
+)
+def test_format(ran: Callable[[Job], Ran], form: str, lines: list[str]) -> None:
+    """A DataFrame is written as Azure ML writes it, or as is asked (contract 3.1)."""
+    given = ("--input", "in", "--output", "out", "--format", form)
+    assert ran(Job(script=FRAME, files=TEXTS[:2], arguments=given)).lines == lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "content"),
     [
