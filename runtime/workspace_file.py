@@ -119,8 +119,9 @@ def read_mapping(file: str) -> Mapping:
     if len(documents) == 1 and isinstance(documents[0], dict):
         reading.document(read_yaml(file, reading.wrong))
     else:
+        known: dict[int, Located] = {}
         for number, document in enumerate(documents, start=1):
-            reading.document(_plain(document, f"document {number}"))
+            reading.document(_plain(document, f"document {number}", known))
     if reading.problems:
         raise DeploymentError([text for _, text in sorted(reading.problems, key=lambda problem: problem[0])])
     return reading.mapping
@@ -151,19 +152,33 @@ def _json_texts(file: str) -> list[Any]:
     return texts
 
 
-def _plain(value: Any, key: str, depth: int = 0) -> Located:
-    """Make a value of several documents, whose lines are not known, into one of a single document."""
+def _plain(value: Any, key: str, known: dict[int, Located], depth: int = 0) -> Located:
+    """Make a value of several documents, whose lines are not known, into one of a single document.
+
+    Args:
+        value: plain, of lists, mappings and texts.
+        key: for messages.
+        known: what was made already, by identity: aliases may name one list many times, or what is around them.
+        depth: how many lists and mappings are around it.
+    """
+    if id(value) in known:
+        return known[id(value)]
+    nothing = Located(kind="a text", line=0, bare=True)
     if depth == MOST_DEPTH:
-        return Located(kind="a text", line=0, bare=True)
+        return nothing
     if isinstance(value, dict):
+        known[id(value)] = nothing
         entries = (
-            Entry(name=str(name), key=f"{key}.{name}", line=0, value=_plain(each, f"{key}.{name}", depth + 1))
+            Entry(name=str(name), key=f"{key}.{name}", line=0, value=_plain(each, f"{key}.{name}", known, depth + 1))
             for name, each in value.items()
         )
-        return Located(kind="a mapping", line=0, entries=tuple(entries))
+        known[id(value)] = Located(kind="a mapping", line=0, entries=tuple(entries))
+        return known[id(value)]
     if isinstance(value, list):
-        items = (_plain(each, f"{key}[{number}]", depth + 1) for number, each in enumerate(value))
-        return Located(kind="a list", line=0, items=tuple(items))
+        known[id(value)] = nothing
+        items = (_plain(each, f"{key}[{number}]", known, depth + 1) for number, each in enumerate(value))
+        known[id(value)] = Located(kind="a list", line=0, items=tuple(items))
+        return known[id(value)]
     text = "" if value is None else str(value)
     return Located(kind="a text", line=0, text=text, bare=not text, null=text in ("null", "~"))
 
@@ -189,7 +204,10 @@ class _Reading:
             return
         if value.kind == "a list":
             for item in value.items:
-                self.document(item)
+                if item.kind == "a list":
+                    self.wrong(item.line, "", "a list in a list; write one list of what az ml … show prints")
+                else:
+                    self.document(item)
             return
         names = [entry.name for entry in value.entries]
         if value.kind != "a mapping":
