@@ -153,7 +153,7 @@ class Following:
         """Note how the job ended."""
         if self.logs is not None:
             progress = self.report.progress
-            self.logs.finished(status, reasons, list(progress.failed_files) if progress is not None else [])
+            self.logs.finished(status, reasons, sorted(progress.failed_files) if progress is not None else [])
 
     def _left_s(self) -> float | None:
         report = self.report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -18,6 +19,9 @@ from scoring.specs import COLUMN_TYPES
 
 __all__ = ["Options"]
 
+# what only workspace.yml can find, or storage has; paths, file: URLs and what MLflow fetches are taken as they are
+ELSEWHERE = re.compile(r"\s*(azureml:|folder:|/subscriptions/|(https?|wasbs?|abfss?|adl)://)", re.IGNORECASE)
+PLACES = ("model", "input", "output")
 FORBIDDEN_IN_NAMES = frozenset('~"#%&*:<>?/\\{|}')
 
 
@@ -143,6 +147,10 @@ class Options:
             from runtime.deployed import deployment_options
 
             options = deployment_options(options)
+        elif options.get("workspace") or any(_is_elsewhere(options.get(name)) for name in PLACES):
+            from runtime.located import located_options
+
+            options = located_options(options)
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
@@ -344,6 +352,10 @@ class Options:
         if self.by_file or self.strict:
             values["mini_batch_size"] = self.mini_batch_size
         return {name: _listed(value) for name, value in values.items()}
+
+
+def _is_elsewhere(text: Any) -> bool:
+    return isinstance(text, str) and ELSEWHERE.match(text) is not None
 
 
 def _generated_job_name() -> str:

@@ -17,6 +17,7 @@ import traceback
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -274,7 +275,24 @@ def load_failed(number: int, error: BaseException, setup: Setup) -> LoadFailed:
 
 
 def serve(connection: Connection, number: int) -> None:
-    """Be a worker at the end of a pipe: first comes the `Setup`, then work, until the pipe ends."""
+    """Be a worker at the end of a pipe: first comes the `Setup`, then work, until the pipe ends, and the process too.
+
+    Python's own exit is left out: it waits for threads of a script that never end, and fails where its streams do.
+    """
+    status = 1
+    try:
+        _serve(connection, number)
+        status = 0
+    finally:
+        with suppress(Exception):
+            if status:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve(connection: Connection, number: int) -> None:
     try:
         setup = connection.recv()
         began = time.perf_counter()

@@ -8,6 +8,7 @@ driver ──── pipe ──── worker 0     a death is the end of its pip
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -209,9 +210,7 @@ class LocalEngine:
             if goes_on and (attempts == 1 or self._server_lost(process)):
                 return []
             reason += " while it loaded the model"
-            return [
-                LoadFailed(worker=process.number, reason=reason, detail=self._words(process), goes_on=goes_on)
-            ]
+            return [LoadFailed(worker=process.number, reason=reason, detail=self._words(process), goes_on=goes_on)]
         return self._bury(process, "crashed", reason, self._words(process))
 
     def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str, detail: str) -> list[Event]:
@@ -287,7 +286,8 @@ class LocalEngine:
             from scoring.script import conceal
 
             text = conceal(text, tuple(environment.items()))
-        return text[-LOG_TAIL_CHARS:]
+        # Python writes it behind the traceback of a crash, and it is longer than that
+        return re.sub("\n+Extension modules: .*", "", text)[-LOG_TAIL_CHARS:]
 
     def _kill(self, process: _Process) -> None:
         if process.popen is not None:
