@@ -93,7 +93,8 @@ def test_threshold(
         assert found, outcome.message
         assert threshold < int(found[1]) <= count
     assert set(outcome.failed_files) <= set(names)
-    assert all(name in outcome.message for name in outcome.failed_files[:2])
+    # a message names three of them
+    assert sum(name in outcome.message for name in outcome.failed_files) >= min(3, len(outcome.failed_files))
 
 
 def test_job_stops_once_too_many_failed(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_nothing_succeeded(tmp_path: Path, returned: str) -> None:
     """A job without any item fails whatever the threshold, in Azure ML's words (contract 5.4)."""
     outcome = ScriptJob(tmp_path, scoring_script(f"return {returned}")).run()
     assert outcome.code == 1
-    assert outcome.message.startswith("No succeeded mini batch item returned from run(): a.txt")
+    assert re.match(r"No succeeded mini batch item returned from run\(\): \w\.txt", outcome.message)
     assert outcome.names == []
     assert outcome.result[0] == "Failed"
 
