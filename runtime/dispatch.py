@@ -242,7 +242,10 @@ class Dispatch:
             if batch is None:
                 return
             self.progress.started(batch)
-            self.engine.submit(Score(batch=batch, columns=self._columns, timeout_s=self._timeout_s(batch)))
+            avoid = self.progress.failed_at(batch.number)
+            self.engine.submit(
+                Score(batch=batch, columns=self._columns, timeout_s=self._timeout_s(batch), avoid=avoid)
+            )
 
     def _timeout_s(self, batch: MiniBatch) -> float | None:
         if self.timeout_s is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.dispatch import Dispatch
-from runtime.engines import Failed, LoadFailed, Ready, Scored
+from runtime.engines import Engine, Failed, LoadFailed, Ready, Score, Scored
 from runtime.logs import JobLogs
 from runtime.progress import UNNAMED, Progress
 from scoring.cells import MiniBatch
@@ -17,6 +17,9 @@ from scoring.cells import MiniBatch
 __all__ = ["Following", "Report"]
 
 SHOWN_FILES = 3
+SLOW_S = 60.0
+"""A mini-batch without a limit is told of when it takes this long; one with a limit at half of it."""
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -74,6 +77,8 @@ class Following:
         self._attempts: Counter[int] = Counter()
         self._given_up: set[int] = set()
         self._told = False
+        self._looked = time.monotonic()
+        self._slow: set[tuple[int, int]] = set()
 
     def begin(self, dispatch: Dispatch, *, unit: str) -> None:
         """Follow a dispatch that is about to run."""
@@ -146,14 +151,35 @@ class Following:
                 done = len(progress.parts) + len(progress.abandoned)
                 threshold = progress.threshold.files if progress.threshold is not None else -1
                 self.logs.progress(dispatch.plan.taken, done, progress.failed_count, threshold, self._left_s())
+            self._tell_slow(dispatch.engine)
         self._watch(self.report)
         self._check()
+
+    def _tell_slow(self, engine: Engine) -> None:
+        """Name a worker that takes long, before its time is over."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = now
+        for each in engine.running():
+            allowed_s = each.allowed_s
+            if not isinstance(each.work, Score) or each.seconds < (SLOW_S if allowed_s is None else allowed_s / 2):
+                continue
+            batch = each.work.batch
+            if (each.worker, batch.number) not in self._slow:
+                self._slow.add((each.worker, batch.number))
+                limit = f"; it is stopped after {allowed_s:,.0f} s" if allowed_s is not None else ""
+                told = f"worker {each.worker} has been scoring {batch.describe()} for {each.seconds:,.0f} s"
+                self._notice(f"warning: {told}{limit}")
 
     def finished(self, status: Literal["Completed", "Failed", "Canceled"], reasons: Sequence[str]) -> None:
         """Note how the job ended."""
         if self.logs is not None:
             progress = self.report.progress
-            self.logs.finished(status, reasons, sorted(progress.failed_files) if progress is not None else [])
+            failed = sorted(progress.failed_files) if progress is not None else []
+            if progress is not None and progress.unnamed_failures:
+                failed.append(f"({progress.unnamed_failures:,} that the script did not name)")
+            self.logs.finished(status, reasons, failed)
 
     def _left_s(self) -> float | None:
         report = self.report

@@ -142,6 +142,8 @@ class Progress:
     _retry: deque[MiniBatch] = field(default_factory=deque)
     _running: dict[int, MiniBatch] = field(default_factory=dict)
     _failures: Counter[int] = field(default_factory=Counter)
+    _reasons: dict[int, tuple[str, str]] = field(default_factory=dict)
+    _avoid: dict[int, int] = field(default_factory=dict)
 
     @property
     def scored(self) -> int:
@@ -221,7 +223,7 @@ class Progress:
         self.detail = self.detail or event.detail
         if event.kind == "storage":
             self.error = OutputBusyError(f"{event.reason}; what is staged is kept, run again to go on")
-        elif self._failures[event.number] < self.max_attempts:
+        elif self._failures[event.number] < self.max_attempts and not self._again_alike(event):
             self.retries += 1
             self._retry.append(batch)
         elif self.threshold is not None:
@@ -229,12 +231,24 @@ class Progress:
             for part in batch.slices:
                 self.failed_files.setdefault(part.name, event.reason)
         else:
-            many = "" if self.max_attempts == 1 else "s"
+            tries = self._failures[event.number]
+            many = "" if tries == 1 else "s"
             self.error = WorkerError(
-                f"{batch.describe()} could not be scored in {self.max_attempts} attempt{many}: {event.reason}; "
+                f"{batch.describe()} could not be scored in {tries} attempt{many}: {event.reason}; "
                 "nothing was published, what is staged is kept"
             )
         return batch
+
+    def _again_alike(self, event: Failed) -> bool:
+        """Tell whether an exception repeats itself, word for word: a third time would not be another."""
+        before = self._reasons.get(event.number)
+        self._reasons[event.number] = (event.kind, event.reason)
+        self._avoid[event.number] = event.worker
+        return event.kind == "error" and before == (event.kind, event.reason)
+
+    def failed_at(self, number: int) -> int:
+        """Name the worker that failed last with a mini-batch; -1 for none."""
+        return self._avoid.get(number, -1)
 
     def check_limit(self, rows: int | None) -> None:
         """Stop when too many files failed, or too much went to the quarantine.

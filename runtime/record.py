@@ -73,7 +73,8 @@ class JobRecord:
         Raises:
             ResumeError: it is another job; the message names what differs.
         """
-        changed = ["the model is another"] if self.model != asked.model else []
+        what = "the code, the model or an environment variable" if "scoring_script" in self.settings else "the model"
+        changed = [f"{what} is another"] if self.model != asked.model else []
         changed += [
             f"--{name.replace('_', '-')} was {_shown(before)} and is {_shown(now)}"
             for name in sorted(self.settings.keys() | asked.settings.keys())

@@ -23,6 +23,7 @@ __all__ = [
     "Probed",
     "Ready",
     "Returned",
+    "Running",
     "Score",
     "Scored",
     "Setup",
@@ -85,12 +86,14 @@ class Score:
         columns: what the model wants, where only the probe could tell.
         timeout_s: how long it may take; None: for ever.
         give_up: do not score it, but stage that it could not be, for this reason.
+        avoid: a worker that failed with it, and shall not get it again as long as there is another.
     """
 
     batch: MiniBatch
     columns: tuple[ColumnSpec, ...] = ()
     timeout_s: float | None = None
     give_up: str = ""
+    avoid: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +190,16 @@ Work = Probe | Score
 Event = Ready | LoadFailed | Probed | Scored | Failed | Returned
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What a worker is doing, for how long, and how long it may; None: for ever."""
+
+    worker: int
+    work: Work
+    seconds: float
+    allowed_s: float | None
+
+
 class Engine(Protocol):
     """A set of workers.
 
@@ -210,6 +223,10 @@ class Engine(Protocol):
 
     def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
         """Wait for events, for `also` to become readable, or for the time to pass."""
+        ...
+
+    def running(self) -> list[Running]:
+        """Say what is being worked on; nothing where that cannot be looked at meanwhile."""
         ...
 
     def close(self, grace_s: float = 0.0) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from multiprocessing.connection import Connection, wait
 
-from runtime.engines import Event, Setup, Work
+from runtime.engines import Event, Running, Setup, Work
 from runtime.errors import ScorelineError
 from runtime.worker import Worker, load_failed
 
@@ -60,6 +60,10 @@ class InlineEngine:
                 return [self._worker.do(self._work.popleft())]
         if also is not None:
             wait([also], timeout_s)
+        return []
+
+    def running(self) -> list[Running]:
+        """See `Engine.running`."""
         return []
 
     def close(self, grace_s: float = 0.0) -> None:  # noqa: ARG002 (part of the protocol)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
-from runtime.engines import DEFAULT_END_S, Event, Failed, LoadFailed, Ready, Returned, Score, Setup, Work
+from runtime.engines import DEFAULT_END_S, Event, Failed, LoadFailed, Ready, Returned, Running, Score, Setup, Work
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
 from scoring.log_paths import stderr_path
 from scoring.specs import ScriptSpec
@@ -124,12 +124,28 @@ class LocalEngine:
 
     def submit(self, work: Work) -> None:
         """See `Engine.submit`."""
-        process = min((each for each in self._processes.values() if each.ready), key=lambda each: len(each.work))
+        avoid = work.avoid if isinstance(work, Score) else -1
+        ready = [each for each in self._processes.values() if each.ready]
+        process = min(ready, key=lambda each: (len(each.work) >= QUEUED, each.number == avoid, len(each.work)))
         if not process.work:
             process.since = time.monotonic()
         process.work.append(work)
         with suppress(OSError):
             process.pipe.send(work)
+
+    def running(self) -> list[Running]:
+        """See `Engine.running`."""
+        now = time.monotonic()
+        return [
+            Running(
+                worker=process.number,
+                work=process.work[0],
+                seconds=now - process.since,
+                allowed_s=process.allowed_s(self._setup),
+            )
+            for process in self._processes.values()
+            if process.work
+        ]
 
     def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
         """See `Engine.wait`."""
