@@ -34,11 +34,12 @@ def check_options(given: dict[str, Any], notes: Notebook) -> Options | None:
         for problem in error.problems if isinstance(error, DeploymentError) else (str(error),):
             notes.error(problem)
         return None
+    # the last that a deployment says is by which rule it is scored
+    warnings = options.notices[:-1] if options.deployment else options.notices
+    for text in warnings:
+        notes.warning(text.removeprefix(WARNING))
     if options.deployment:
-        *others, rule = options.notices
-        for text in others:
-            notes.warning(text.removeprefix(WARNING))
-        notes.ok(f"{options.deployment}: {rule}")
+        notes.ok(f"{options.deployment}: {options.notices[-1]}")
         notes.checked["deployment"] = options.deployment
     return options
 

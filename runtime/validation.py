@@ -259,11 +259,8 @@ class _Look:
                 self.notes.error("the process that looks into files ended unexpectedly; --debug shows what it said")
             finally:
                 end_process(process, 0.0)
-        # without a deployment what nothing can read was refused already
-        told = () if self.options.deployment else ("unknown",)
         problems = [Sampled(name=each.name, problem=each.problem) for each in files if each.problem]
-        shown = {file.name for file in files if file.format not in told}
-        for text in sample_errors([each for each in problems if each.name in shown] + samples, self.options.keep):
+        for text in sample_errors([*self._not_told(files), *samples], self.options.keep):
             self.notes.error(text)
         for text in sample_warnings(samples):
             self.notes.warning(text)
@@ -272,6 +269,14 @@ class _Look:
         of = f"{len(samples):,} of {number(len(files), 'file')}"
         self.notes.ok(f"looked into {of}" + ("" if self.options.by_file else f", at {number(rows, 'row')}"))
         return [*problems, *samples]
+
+    def _not_told(self, files: Sequence[InputFile]) -> list[Sampled]:
+        """Give the files that cannot be read, but for those that the refusal of the input named."""
+        if self.options.deployment:
+            return [Sampled(name=each.name, problem=each.problem) for each in files if each.problem]
+        # in the words of that refusal, which names one file by its path and stands for all that have no reader
+        bad = [each for each in files if each.problem and each.format != "unknown"]
+        return [Sampled(name=each.url, problem=each.problem) for each in bad]
 
 
 def _spread(files: list[InputFile], most: int) -> list[InputFile]:

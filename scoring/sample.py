@@ -6,6 +6,7 @@ of its own, and then cut and read as any other is: what fits is decided where a 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ EXAMPLES = 3
 BORDERS = 50
 BORDER_RECORDS = 20
 """A line end is taken for the end of a record when so many records behind it have the right number of fields."""
+
+_QUOTED = re.compile(rb'"[^"]*"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,10 +253,16 @@ def _records_fit(tail: bytes, begin: int, dialect: Dialect, found: Layout) -> bo
     delimiter = ord(dialect.delimiter)
     for start, stop, _ in islice(walk_records(tail, begin, delimiter, final=True), BORDER_RECORDS):
         record = tail[start:stop]
-        fields, closed = split_fields(record.decode(dialect.stream_encoding, "replace"), dialect.delimiter)
-        if not is_blank(record, delimiter) and (len(fields) != found.width or not closed):
+        fields, _ = split_fields(record.decode(dialect.stream_encoding, "replace"), dialect.delimiter)
+        bare = _QUOTED.sub(b"", record).split(dialect.delimiter.encode())
+        if not is_blank(record, delimiter) and (len(fields) != found.width or any(map(_ends_quoted, bare))):
             return False
     return True
+
+
+def _ends_quoted(field: bytes) -> bool:
+    """Tell whether a field without what it has in quotes ends in one: then it began before the record did."""
+    return field.endswith(b'"')
 
 
 def _cut(data: bytes, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
@@ -275,21 +284,20 @@ def _parquet_pieces(file: InputFile, dialect: Dialect) -> Iterator[_Piece]:
     from scoring.row_groups import RowGroups
 
     parts = list(RowGroups(0, file, 1).slices())
-    ends = parts if len(parts) == 1 else [parts[0], parts[-1]]
-    for part in ends:
-        if part.stop - part.start > LARGE_BYTES:
-            yield _Piece(part=replace(part, rows=0), dialect=dialect)
-        elif len(ends) == 1 and part.rows > 2 * PIECE_ROWS:
-            yield _Piece(part=replace(part, rows=PIECE_ROWS), dialect=dialect)
-            yield _Piece(part=_end_of(part), dialect=dialect)
-        elif len(ends) == 1 or part.rows <= PIECE_ROWS:
-            yield _Piece(part=part, dialect=dialect)
-        else:
-            yield _Piece(part=replace(part, rows=PIECE_ROWS) if part is ends[0] else _end_of(part), dialect=dialect)
+    rows = sum(part.rows for part in parts)
+    first, last = range(min(rows, PIECE_ROWS)), range(max(0, rows - PIECE_ROWS), rows)
+    for wanted in (first, last) if rows > 2 * PIECE_ROWS else (range(rows),):
+        touched = [part for part in parts if part.first_row in wanted or wanted.start in _rows(part)]
+        size_bytes = sum(part.stop - part.start for part in touched)
+        looked_at = len(wanted) if size_bytes <= LARGE_BYTES else 0
+        # which row groups are read follows from the rows; the bytes are only for a digest that nobody asks for
+        yield _Piece(
+            part=replace(parts[0], stop=parts[0].start, first_row=wanted.start, rows=looked_at), dialect=dialect
+        )
 
 
-def _end_of(part: Slice) -> Slice:
-    return replace(part, first_row=part.first_row + part.rows - PIECE_ROWS, rows=PIECE_ROWS)
+def _rows(part: Slice) -> range:
+    return range(part.first_row, part.first_row + part.rows)
 
 
 def main(connection: Connection) -> None:
