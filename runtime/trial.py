@@ -30,7 +30,7 @@ from runtime.options import Options
 from runtime.progress import cause_text
 from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget, script_threads
-from scoring.cells import MiniBatch
+from scoring.cells import TABLES, MiniBatch
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec, ReadPlan
 
@@ -60,6 +60,7 @@ class Trial:
     columns: tuple[ColumnSpec, ...] = ()
     _engine: Engine | None = field(default=None, init=False)
     _alive: bool = field(default=False, init=False)
+    _tried: int = field(default=0, init=False)
 
     def start(self, stack: ExitStack) -> None:
         """Start the worker; it loads while others do other things.
@@ -130,17 +131,15 @@ class Trial:
         rows = 0
         if self.options.grid < 0 and several:
             rows = max(PROBE_LEAST_ROWS, min(PROBE_ROWS, grid.estimated_rows // PROBE_SHARE))
-        if self.columns and not rows:
+        if first.slices[0].format not in TABLES or (self.columns and not rows):
             return
         event = self._ask(Probe(cell=first, rows=rows))
         if isinstance(event, Probed):
             self.columns = event.columns
             if event.objection:
                 self.notes.error(event.objection)
-            elif rows:
-                tried = min(rows, first.rows)
-                self.notes.checked["rows_probed"] = tried
-                self.notes.ok(f"rows score alike together and apart ({number(tried, 'row')} tried)")
+            else:
+                self._tried = min(rows, first.rows)
         elif isinstance(event, Failed) and not self.columns:
             # otherwise what the probe met, the scoring meets again
             self.notes.error(event.reason)
@@ -169,6 +168,10 @@ class Trial:
         lost = sum(each.quarantined + each.given_up for each in event.accounts)
         done = batch.rows - lost
         self.notes.checked |= {"scored": what, f"{unit}s_scored": done, "score_s": round(event.predict_s, 3)}
+        if done > 1 and self._tried > 1:
+            # the probe passes over what the model raises, which then is met here
+            self.notes.checked["rows_probed"] = self._tried
+            self.notes.ok(f"rows score alike together and apart ({number(self._tried, 'row')} tried)")
         if done > 0:
             count_text = f"{done:,} of {number(batch.rows, unit)}" if lost else number(done, unit)
             self.notes.ok(f"scored {count_text} ({what}), in {event.predict_s:.2f} s")
