@@ -313,6 +313,9 @@ def other_columns(known: tuple[str, ...], found: tuple[str, ...]) -> str:
 def cause_text(cause: str, count: int) -> str:
     """Say how often a cause met a row: ``chol: 41,233 blanks where the signature says long``."""
     column, colon, reason = cause.rpartition(": ")
+    if cause.startswith("Error processing input file"):
+        # Azure ML's words for a whole file, which hold those for a row
+        return f"{cause} ({count:,})"
     many = "" if count == 1 else "s"
     if colon and reason.startswith("blank "):
         return f"{column}: {count:,} blank{many} {reason.removeprefix('blank ')}"

@@ -268,7 +268,9 @@ def test_init_that_fails_in_the_first_process_only(tmp_path: Path, workers: int,
     assert outcome.error is None
     assert outcome.lines == ALL
     assert outcome.calls == dict.fromkeys(FILES, 1)
-    assert re.search(r"not yet|exit code 9", outcome.log("user/error/0/*.txt"))
+    if workers == 1:
+        # with another worker the job may be done before the failure is told
+        assert re.search(r"not yet|exit code 9", outcome.log("user/error/0/*.txt"))
 
 
 FIRST_ONLY = """

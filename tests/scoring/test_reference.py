@@ -672,7 +672,7 @@ ONE_TYPED = {
         lambda moment: pd.Timestamp(moment.replace(microsecond=0)) + pd.Timedelta(789, "ns")
     ),
     "datetime64[us, UTC]": st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)).map(  # noqa: DTZ001 - see below
-        lambda moment: moment.replace(microsecond=moment.microsecond or 1, tzinfo=UTC)
+        lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000 + 1, tzinfo=UTC)
     ),
 }
 
