@@ -154,9 +154,8 @@ class Isolation:
         except _SpentError:
             self._leave()
         failure = yield from self._ask(None)
-        if failure and not self.by_size:
-            self._by_size()
-            failure = (yield from self._ask(None)) if self.by_size else failure
+        if failure and not self.by_size and self._cut_to_size():
+            failure = yield from self._ask(None)
         return failure
 
     def _ask(self, ranges: Ranges | None) -> Answer:
@@ -197,7 +196,7 @@ class Isolation:
             if not (yield from self._ask(None)):
                 return True
             again = True
-        self._by_size()
+        self._cut_to_size()
         return False
 
     def _search(self) -> Probes:
@@ -320,7 +319,7 @@ class Isolation:
         self._suspects = _minus(self._suspects, ranges)
         self.bad = tuple(sorted((*self.bad, *((start, stop, reason) for start, stop in ranges))))
 
-    def _by_size(self) -> None:
+    def _cut_to_size(self) -> bool:
         """Find the pieces, the largest that passed, in which all passes that does not pass at once."""
         whole = rest = _minus(((0, self.rows),), tuple((start, stop) for start, stop, _ in self.without))
         pieces: list[Ranges] = []
@@ -331,6 +330,7 @@ class Isolation:
                 rest = _minus(rest, piece)
         if pieces and not rest:
             self.by_size, self.pieces = True, tuple(pieces)
+        return self.by_size
 
 
 @dataclass(slots=True)

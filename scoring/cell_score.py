@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scoring.scorer import Scorer
     from scoring.specs import ReadPlan
 
-__all__ = ["CellScore", "cell_scores"]
+__all__ = ["CellScore", "cell_scores", "read_any"]
 
 _AZURE = "Error processing input file: "
 _NUMBERS = {
@@ -57,8 +57,30 @@ def cell_scores(scorer: Scorer, plan: ReadPlan, batch: MiniBatch) -> Iterator[Ce
         raise error
 
 
+def read_any(scorer: Scorer, plan: ReadPlan, cell: Cell) -> tuple[CellInput, ReadPlan]:
+    """Read a cell of whatever format, and say by which plan: only the cell may tell its columns.
+
+    Raises:
+        InputError: a file is not what it was when it was scanned.
+        OSError: a file cannot be read.
+    """
+    if cell.slices[0].format == "image":
+        from scoring.images import read_image
+
+        return read_image(cell), plan
+    if not plan.columns and cell.rows and cell.slices[0].format in TABLES:
+        # the first file of the input was an image, which has no columns to tell
+        from scoring.probe import first_columns
+
+        try:
+            plan = replace(plan, columns=first_columns(scorer, cell, plan))
+        except (InputError, ModelLoadError) as error:
+            return unread(cell, str(error)), plan
+    return read_cell(cell, plan), plan
+
+
 class CellScore:
-    """One cell, read, predicted and written.
+    """One cell, read, predicted and written; or some rows of it, where these were read before.
 
     Attributes:
         accounts: what became of the rows of each slice.
@@ -75,7 +97,7 @@ class CellScore:
         Exception: whatever the model raises, where the plan is not strict.
     """
 
-    def __init__(self, scorer: Scorer, plan: ReadPlan, cell: Cell) -> None:
+    def __init__(self, scorer: Scorer, plan: ReadPlan, cell: Cell, read: CellInput | None = None) -> None:
         self.names: tuple[str, ...] = ()
         self.lines: Any = b""
         self.predict_s = 0.0
@@ -83,7 +105,8 @@ class CellScore:
         self.detail = ""
         self._scorer = scorer
         assert not plan.strict or len({part.file for part in cell.slices}) == 1, cell  # the grid is 0
-        read, plan = self._read(cell, plan)
+        if read is None:
+            read, plan = read_any(scorer, plan, cell)
         if plan.strict and read.quarantine:
             _fail(read, self._failure(read, _misfit(read.quarantine[0])))
         elif len(read.rows):
@@ -91,21 +114,6 @@ class CellScore:
         self.accounts = read.accounts
         self.causes = read.causes
         self.quarantine = quarantine_lines(read.quarantine)
-
-    def _read(self, cell: Cell, plan: ReadPlan) -> tuple[CellInput, ReadPlan]:
-        if cell.slices[0].format == "image":
-            from scoring.images import read_image
-
-            return read_image(cell), plan
-        if not plan.columns and cell.rows and cell.slices[0].format in TABLES:
-            # the first file of the input was an image, which has no columns to tell
-            from scoring.probe import first_columns
-
-            try:
-                plan = replace(plan, columns=first_columns(self._scorer, cell, plan))
-            except (InputError, ModelLoadError) as error:
-                return unread(cell, str(error)), plan
-        return read_cell(cell, plan), plan
 
     def _score(self, read: CellInput, plan: ReadPlan, cell: Cell) -> None:
         """Predict for what was read, and write the lines."""
