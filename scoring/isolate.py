@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -124,12 +125,11 @@ def try_rows(scorer: Scorer, plan: ReadPlan, cell: Cell, ranges: Sequence[tuple[
         Exception: whatever the model raises.
     """
     held = _held(scorer, plan, cell)
-    order = held.order
-    predict_s = 0.0
+    rows, predict_s = len(held.read.rows), 0.0
     if ranges is None or ranges:
-        chosen = np.ones(len(order.places), bool) if ranges is None else held.rows_in(ranges)
+        chosen = np.ones(rows, bool) if ranges is None else held.rows_in(ranges)
         predict_s = CellScore(scorer, held.plan, cell, _only(held.read, chosen)).predict_s
-    return Tried(rows=len(order.places), sizes=order.sizes, nulls=order.nulls, predict_s=predict_s)
+    return Tried(rows=rows, sizes=held.order.sizes, nulls=held.order.nulls, predict_s=predict_s)
 
 
 def score_without(
@@ -140,6 +140,9 @@ def score_without(
     pieces: Sequence[Sequence[tuple[int, int]]] = (),
 ) -> CellScore:
     """Score a cell without its bad rows, which go to the quarantine.
+
+    A cell that fails is kept as read until `forget`, so that tries which follow need not read it again; this goes for
+    the first attempt, too, where there are no bad rows yet.
 
     Args:
         scorer: the model.
@@ -156,7 +159,7 @@ def score_without(
     reasons: dict[int, str] = {}
     for start, stop, reason in bad:
         reasons.update(dict.fromkeys(held.rows_between(start, stop).tolist(), reason))
-    fits = np.ones(len(held.order.places), bool)
+    fits = np.ones(len(held.read.rows), bool)
     fits[list(reasons)] = False
     read = _only(held.read, fits)
     if reasons:
@@ -174,39 +177,42 @@ def forget() -> None:
     _HELD.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class _Held:
     """A cell as read, and the order of its rows."""
 
     read: CellInput
     plan: ReadPlan
-    order: RowOrder
+
+    @cached_property
+    def order(self) -> RowOrder:
+        """The order of its rows, which nobody asks for where all is well."""
+        return order_of(self.read.table, len(self.read.rows))
 
     def rows_in(self, ranges: Sequence[tuple[int, int]]) -> Fits:
         """Say of each row whether it is in these ranges."""
-        chosen = np.zeros(len(self.order.places), bool)
+        chosen = np.zeros(len(self.read.rows), bool)
         for start, stop in ranges:
             chosen[self.rows_between(start, stop)] = True
         return chosen
 
     def rows_between(self, start: int, stop: int) -> Places:
         """Return the rows of the table at these places."""
-        if stop > len(self.order.places):
+        if stop > len(self.read.rows):
             name = self.read.accounts[0].name
             raise InputError(f"{name}: the file changed while it was scored; run again when it rests")
         return self.order.places[start:stop]
 
 
 _HELD: dict[tuple[int, ReadPlan, Cell], _Held] = {}
-"""The cell that was tried last; it only saves reading it for each try."""
+"""The cell that was tried, or scored in vain, last: reading takes as long as a fast model, and most tries are short."""
 
 
 def _held(scorer: Scorer, plan: ReadPlan, cell: Cell) -> _Held:
     key = (id(scorer), plan, cell)
     if key not in _HELD:
         forget()
-        read, plan = read_any(scorer, plan, cell)
-        _HELD[key] = _Held(read, plan, order_of(read.table, len(read.rows)))
+        _HELD[key] = _Held(*read_any(scorer, plan, cell))
     return _HELD[key]
 
 
@@ -223,19 +229,18 @@ def _nulls(table: pa.Table | None) -> dict[int, Fits]:
 
 def _only(read: CellInput, fits: Fits) -> CellInput:
     """Return what was read with some of its rows only, to be changed without changing the other."""
-    stops = np.cumsum([count for _, count in read.counts])
-    kept = np.concatenate([[0], np.cumsum(fits)])[np.concatenate([[0], stops]).astype(np.int64)]
-    mask = pa.array(fits)
-    return replace(
-        read,
-        table=read.table.filter(mask) if read.table is not None else None,
-        rows=read.rows[fits],
-        counts=[(name, int(count)) for (name, _), count in zip(read.counts, np.diff(kept), strict=True)],
-        keep=[text.filter(mask) for text in read.keep],
-        quarantine=list(read.quarantine),
-        causes=Counter(read.causes),
-        accounts=list(read.accounts),
-    )
+    some = replace(
+        read, quarantine=list(read.quarantine), causes=Counter(read.causes), accounts=list(read.accounts)
+    )  # fmt: skip
+    if not fits.all():
+        kept = np.concatenate([[0], np.cumsum(fits)])
+        stops = np.cumsum([0, *(count for _, count in read.counts)])
+        mask = pa.array(fits)
+        some.table = read.table.filter(mask) if read.table is not None else None
+        some.rows = read.rows[fits]
+        some.counts = [(name, int(n)) for (name, _), n in zip(read.counts, np.diff(kept[stops]), strict=True)]
+        some.keep = [text.filter(mask) for text in read.keep]
+    return some
 
 
 def _set_aside(held: _Held, cell: Cell, read: CellInput, reasons: Mapping[int, str]) -> None:
@@ -245,12 +250,12 @@ def _set_aside(held: _Held, cell: Cell, read: CellInput, reasons: Mapping[int, s
         read.accounts = []
         give_up(part, account, read, reason=reason, cause=reason)
         return
-    first = 0
+    first, bad = 0, np.array(sorted(reasons))
     readable = [place for place, account in enumerate(read.accounts) if _was_read(cell.slices[place], account.given_up)]
     for place, (_, count) in zip(readable, held.read.counts, strict=True):
         part, account = cell.slices[place], read.accounts[place]
         assert part.name == account.name, (part, account)
-        rows = [row for row in range(first, first + count) if row in reasons]
+        rows = bad[np.searchsorted(bad, first) : np.searchsorted(bad, first + count)].tolist()
         first += count
         read.quarantine += _entries(held, part, rows, reasons)
         read.accounts[place] = replace(account, quarantined=account.quarantined + len(rows))

@@ -174,6 +174,43 @@ def test_two_columns_refused_and_a_poison_row() -> None:
     assert game.scored == ((0, 40), (41, 90), (99, 100))
 
 
+def test_several_rows_cost_one_scoring_in_vain() -> None:
+    """Once a scoring failed, what is suspect is tried before the next one."""
+    game = play(by_rows(100, 5_000, 9_000), (10_000,))
+    assert game.bad == {100, 5_000, 9_000}
+    assert game.tried.count(None) == 2
+
+
+def test_row_that_fails_alone_once_is_tried_again() -> None:
+    """A row is not lost for what happens in company, or once."""
+    alone = iter(["by chance"])
+
+    def fails(ranges: Ranges) -> str:
+        if ranges == ((7, 8),):
+            return next(alone, "")
+        return "in company" if ranges[-1][1] == 8 else ""
+
+    game = play(fails, (8,))
+    assert (game.isolation.without, game.scored) == ((), ((0, 8),))
+    assert ((7, 8),) in game.isolation.pieces
+
+
+def test_chance_is_not_taken_for_size() -> None:
+    """What passed before and fails when it is scored is scored once more, not cut."""
+    rest = iter(["", "by chance"])
+    truly = by_rows(0, 1)
+    game = play(lambda ranges: next(rest, "") if ranges == ((2, 8),) else truly(ranges), (8,))
+    assert (game.bad, game.isolation.by_size, game.scored) == ({0, 1}, False, ((2, 8),))
+
+
+def test_search_is_left_where_the_budget_ends() -> None:
+    """However many classes there are to look through, no more is tried than allowed, and one more scoring."""
+    game = play(by_rows(35), [3] * 256, budget=16)
+    assert game.isolation.probes <= 16
+    assert 35 in game.unresolved
+    assert game.scored is not None
+
+
 def test_class_whose_ends_fail_otherwise_is_not_lost() -> None:
     """Rows that fail each for a reason of its own do not stand for those between them."""
     game = play(lambda ranges: "first" if ranges[0][0] <= 10 < ranges[0][1] else by_rows(29)(ranges), (10, 20))

@@ -284,6 +284,24 @@ def test_scoring_again_begins_afresh(by_row, tmp_path):
     assert score.accounts[0].quarantined == 2
 
 
+def test_cell_that_fails_is_read_once(by_row, tmp_path):
+    """It is kept for the tries that follow, until it is scored or forgotten."""
+    write_actions(tmp_path / "a.csv", "go", "raise")
+    cell = cell_of(tmp_path)
+    with pytest.raises(ValueError, match="no prediction"):
+        score_without(by_row, PLAN, cell, ())
+    (tmp_path / "a.csv").rename(tmp_path / "b")
+    assert try_rows(by_row, PLAN, cell, ((0, 1),)).rows == 2
+    forget()
+    with pytest.raises(FileNotFoundError):
+        try_rows(by_row, PLAN, cell, ((0, 1),))
+    (tmp_path / "b").rename(tmp_path / "a.csv")
+    assert bytes(score_without(by_row, PLAN, cell, [(1, 2, "bad")]).lines) == b"0,0,a.csv\n"
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        try_rows(by_row, PLAN, cell, ())
+
+
 def test_image_that_is_bad(by_row, tmp_path):
     """It fails as a whole."""
     PIL.Image.new("L", (4, 3)).save(tmp_path / "a.png")
@@ -343,6 +361,17 @@ def test_pieces_give_the_bytes_of_one_call(tmp_path, answer, output_format):
     whole = CellScore(Sized(100, answer), plan, cell)
     assert bytes(score.lines) == bytes(whole.lines)
     assert (score.names, score.accounts) == (whole.names, whole.accounts)
+
+
+def test_pieces_without_bad_rows(tmp_path):
+    """Where some rows are bad the pieces hold the others, each in its place."""
+    (tmp_path / "a.csv").write_text("a,b,c,id\n" + "".join(f"{row},{'' if row % 2 else 1},1,p\n" for row in range(8)))
+    pieces = [((0, 1), (2, 4)), ((4, 6), (7, 8))]
+    score = score_without(Sized(3, lambda a: a), NUMBERS, cell_of(tmp_path), [(1, 2, "x"), (6, 7, "y")], pieces)
+    assert [line.split(",")[2] for line in bytes(score.lines).decode().splitlines()] == [
+        "0.0", "1.0", "3.0", "4.0", "6.0", "7.0",
+    ]  # fmt: skip
+    assert [(entry["row"], entry["reason"]) for entry in entries(score)] == [(2, "x"), (5, "y")]
 
 
 def test_pieces_must_have_the_same_columns(tmp_path):
