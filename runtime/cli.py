@@ -166,6 +166,12 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         default=None,
         help="Predict calls handed out at a time; never changes the output.  [default: chosen as the work goes]",
     ),
+    click.option(
+        "--isolate/--no-isolate",
+        default=None,
+        help="Look for the rows (or files, with a scoring script) that fail a mini-batch, and score the others.  "
+        "[default: rows, not files]",
+    ),
     click.option("--limit", type=click.IntRange(1), default=None, help="Score the first rows only, and print them."),
     click.option(
         "--max-quarantined",
@@ -306,7 +312,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
                 raise click.UsageError(f"--{option} goes with the YAML file of a deployment, not with --model alone")
         if "input" not in given:
             raise click.UsageError("Missing option '--input'.")
-        given = {name: value for name, value in given.items() if name not in (*only, "workspace")}
+        given = {name: value for name, value in given.items() if name not in only}
     return given
 
 
@@ -422,6 +428,57 @@ def _validate(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:
     else:
         click.echo(f"{len(findings.errors):,} errors, {len(findings.warnings):,} warnings")
     return 2 if findings.errors else 0
+
+
+@scoreline.group(context_settings=HELP)
+def receipt() -> None:
+    """Look at the receipt of a job."""
+
+
+@receipt.command(context_settings=HELP)
+@click.argument("output")
+@click.option("--input", "input", default="", help="Where the input files are now: a file, a folder or a glob.")
+@click.option("--recount-input", is_flag=True, help="Count the rows of the input files as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def check(*, as_json: bool, debug: bool, **options: Any) -> None:
+    """Read an output again, and compare every count and checksum with its receipt.
+
+    OUTPUT is the folder of a score file, or the score file.
+
+    Exit codes: 0 the receipt is true, 1 something is not as it says, 2 there is no receipt.
+    """
+    sys.exit(_check(options, as_json=as_json, debug=debug))
+
+
+def _check(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:
+    from runtime.errors import ScorelineError, exit_code
+    from runtime.receipt_check import check_receipt
+
+    def tell(kind: str, text: str) -> None:
+        click.echo(f"{kind}: {text}".replace("\n", "\n  ").encode("utf-8", "backslashreplace"))
+
+    try:
+        findings = check_receipt(**options, tell=None if as_json else tell)
+        if as_json:
+            text = json.dumps({name: getattr(findings, name) for name in ("errors", "warnings", "checked")}, indent=1)
+            click.echo(text)
+        else:
+            verdict = "is not true" if findings.errors else "is true"
+            counts = f"{len(findings.errors):,} errors, {len(findings.warnings):,} warnings"
+            click.echo(f"{findings.checked['receipt']} {verdict}: {counts}".encode("utf-8", "backslashreplace"))
+    except ScorelineError as error:
+        if debug:
+            raise
+        click.echo(f"scoreline: {error}".encode("utf-8", "backslashreplace"), err=True)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return 1 if findings.errors else 0
 
 
 @scoreline.command(context_settings=HELP)

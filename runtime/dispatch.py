@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
-from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError
+from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored, Tried, Try
+from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError, WorkerError
+from runtime.isolating import Isolating
 from runtime.logs import NOTHING_SUCCEEDED, stalled
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
@@ -116,8 +117,10 @@ class Dispatch:
         self._columns = self.record.columns
         if self.by_file:
             self._probe = "done"
-        while not (self.plan.exhausted and self.progress.idle):
+        isolating = self._isolating = Isolating(self.plan, self.progress, by_file=self.by_file)
+        while not (self.plan.exhausted and self.progress.idle and isolating.idle):
             self._listen()
+            self._isolate()
             self._hand_out()
             self.observer.tick()
             self._check_stalled()
@@ -152,6 +155,25 @@ class Dispatch:
                 raise ScorelineError(f"what was not scored cannot be staged: {self.progress.failures_text()}")
             self._stop_if_needed()
 
+    @property
+    def probes(self) -> int:
+        """How many probes looked for bad rows."""
+        return self._isolating.probes
+
+    def _isolate(self) -> None:
+        """Look into mini-batches whose attempts are used up, unless everything fails alike."""
+        if not self.progress.exhausted:
+            return
+        waiting, self.progress.exhausted = self.progress.exhausted, []
+        for abandoned in waiting:
+            self._isolating.begin(abandoned)
+        self._check_hopeless()
+
+    def _check_hopeless(self) -> None:
+        reason = "" if self.by_file else self._isolating.hopeless(self.timeout_s)
+        if reason:
+            raise WorkerError(f"everything fails alike, so the job stops early: {reason}; nothing was published")
+
     def _check_stalled(self) -> None:
         """Fail a deployment in which nothing moves (contract 5.5)."""
         still_s = time.monotonic() - self._moved
@@ -180,18 +202,15 @@ class Dispatch:
                 self._columns = self._columns or event.columns
                 self.observer.ready(event)
             case LoadFailed():
-                self.observer.load_failed(event)
-                if event.goes_on:
-                    return
-                if event.refused:
-                    raise ModelUseError(event.reason)
-                # of a death the last words are all that is known; a failure said why
-                died = "died" in event.reason and event.detail
-                raise ModelLoadError(event.reason + (f"\n{event.detail}" if died else ""))
+                self._load_failed(event)
             case Probed():
                 self._probed(event)
             case Scored():
                 self._scored(event)
+            case Tried():
+                self._isolating.tried(event)
+            case Failed() if self._isolating.failed(event):
+                self._check_hopeless()
             case Failed(number=-1):
                 if not self._columns:
                     # nobody else can tell what is to be read
@@ -202,12 +221,25 @@ class Dispatch:
                 batch = self.progress.failed(event)
                 self.observer.failed(event, batch)
                 self.progress.check_limit(self.plan.rows if self.plan.complete else None)
+            case Returned() if self._isolating.returned(event.number):
+                self.progress.set_aside(event)
             case Returned():
                 self.progress.returned(event)
+
+    def _load_failed(self, event: LoadFailed) -> None:
+        self.observer.load_failed(event)
+        if event.goes_on:
+            return
+        if event.refused:
+            raise ModelUseError(event.reason)
+        # of a death the last words are all that is known; a failure said why
+        died = "died" in event.reason and event.detail
+        raise ModelLoadError(event.reason + (f"\n{event.detail}" if died else ""))
 
     def _scored(self, event: Scored) -> None:
         named = bool(self.progress.columns)
         batch = self.progress.scored_batch(event)
+        self._isolating.scored(event.number)
         self.plan.learn(len(batch.cells), event.seconds)
         self.predict_s += event.predict_s
         if self.progress.columns and not named:
@@ -238,7 +270,12 @@ class Dispatch:
                 continue
             if self.engine.wanted() <= 0:
                 return
-            batch = self.progress.again() or self.plan.next()
+            wanted = self._isolating.next()
+            if wanted is not None:
+                self.engine.submit(self._completed(wanted))
+                continue
+            # a retry goes to the back of the queue
+            batch = self.plan.next() or self.progress.again()
             if batch is None:
                 return
             self.progress.started(batch)
@@ -246,6 +283,11 @@ class Dispatch:
             self.engine.submit(
                 Score(batch=batch, columns=self._columns, timeout_s=self._timeout_s(batch), avoid=avoid)
             )
+
+    def _completed(self, work: Try | Score) -> Try | Score:
+        cell = work.cell if isinstance(work, Try) else work.batch.cells[0]
+        timeout_s = self._timeout_s(MiniBatch(number=-1, cells=(cell,)))
+        return replace(work, columns=self._columns, timeout_s=timeout_s)
 
     def _timeout_s(self, batch: MiniBatch) -> float | None:
         if self.timeout_s is None:

@@ -229,7 +229,13 @@ class Job:
         # a deployment's threshold alone decides, unless a limit is given
         limit = options.quarantine_limit if threshold is None or options.max_quarantined is not None else None
         attempts = MAX_ATTEMPTS if options.max_retries is None else options.max_retries + 1
-        return Progress(limit=limit, threshold=threshold, max_attempts=attempts, columns=output.header())
+        return Progress(
+            limit=limit,
+            threshold=threshold,
+            isolates=options.isolates,
+            max_attempts=attempts,
+            columns=output.header(),
+        )
 
     def _open_logs(self, target: ModelTarget | ScriptTarget, listing: Listing, engine: Engine) -> None:
         options = self._options
@@ -333,7 +339,7 @@ class Job:
             fingerprint=record.fingerprint_bytes,
             logs=logs,
             load_attempts=2 if target.by_file else 1,
-            replaces_always=options.error_threshold is not None,
+            replaces_always=options.error_threshold is not None or options.isolates,
             load_timeout_s=options.init_timeout_s,
             first_call_s=options.task_overhead_s,
             end_s=SHUTDOWN_S if target.by_file else DEFAULT_END_S,
@@ -437,7 +443,7 @@ class Job:
         publishing = time.monotonic()
         self._report.stage = "publishing"
         self._following.tick()
-        parts = [part for _, part in sorted(progress.parts.items()) if part[0]]
+        parts = [part for number in sorted(progress.parts, key=progress.place) if (part := progress.parts[number])[0]]
         columns = [*progress.columns] if target.by_file else ["row", *options.keep, *progress.columns, "file"]
         published = output.publish(
             header=header_line(columns) if options.output_header and columns else b"",
@@ -458,6 +464,7 @@ class Job:
             parts=parts,
             versions=self._following.versions,
             mismatches=self._mismatches,
+            source=options.input if "://" in options.input else os.path.abspath(options.input),
             unit=self._report.unit,
             invocation={
                 "workers": self._report.workers,
@@ -467,6 +474,7 @@ class Job:
                 "attempts": progress.attempts,
                 "retries": progress.retries,
                 "worker_deaths": progress.deaths,
+                "probes": dispatch.probes,
             },
             timings={
                 "start_s": scoring - self._began,

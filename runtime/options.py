@@ -47,6 +47,7 @@ class Options:
         init_timeout_s: how long a script may load; None: for ever.
         task_overhead_s: how much longer than its timeout the first call of a worker may take.
         logs: folder of the logs; empty: chosen for deployments, none for a model.
+        isolate: whether rows that fail a mini-batch are looked for, or files where a script scores; None: rows are.
         on_mismatch: warn or fail where a model was saved with other versions than run here.
         input: file, folder or glob; a local path or ``file:`` URL.
         output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``.
@@ -101,6 +102,7 @@ class Options:
     init_timeout_s: float | None = None
     task_overhead_s: float = 600.0
     logs: str = ""
+    isolate: bool | None = None
     on_mismatch: Literal["warn", "fail"] = "warn"
     output: str = ""
     job_name: str = ""
@@ -261,6 +263,11 @@ class Options:
     def by_file(self) -> bool:
         """Whether a scoring script takes whole files."""
         return bool(self.scoring_script)
+
+    @property
+    def isolates(self) -> bool:
+        """Whether a mini-batch whose attempts are used up is looked into."""
+        return (not self.by_file if self.isolate is None else self.isolate) and not self.strict
 
     @property
     def files_per_mini_batch(self) -> int:

@@ -130,6 +130,22 @@ class Plan:
         self._numbers = 0
 
     @property
+    def cells(self) -> int:
+        """How many cells there are, or are thought to be."""
+        return self._found if self.complete else max(self._found, self._estimated_cells)
+
+    @property
+    def file_count(self) -> int:
+        """How many input files there are."""
+        return len(self._files)
+
+    def batch_of(self, cells: tuple[Cell, ...]) -> MiniBatch:
+        """Make a mini-batch of cells that were taken."""
+        covered = dict.fromkeys(part.file for cell in cells for part in cell.slices)
+        identity = identity_digest(self._files[index] for index in covered)
+        return MiniBatch(number=self._number(), cells=cells, identity=identity)
+
+    @property
     def taken(self) -> int:
         """How many mini-batches there are so far."""
         return self._numbers
@@ -198,9 +214,7 @@ class Plan:
         for _ in cells:
             self._items.popleft()
         self._taken += len(cells)
-        covered = dict.fromkeys(part.file for cell in cells for part in cell.slices)
-        identity = identity_digest(self._files[index] for index in covered)
-        return MiniBatch(number=self._number(), cells=tuple(cells), identity=identity)
+        return self.batch_of(tuple(cells))
 
     def _number(self) -> int:
         self._numbers += 1
@@ -208,8 +222,7 @@ class Plan:
 
     def _suitable(self) -> int:
         """Fit a mini-batch to the time aimed at, and to what is left for all workers to end together."""
-        total = self._found if self.complete else max(self._found, self._estimated_cells)
-        share = max(1, (total - self._taken) // (4 * self._workers))
+        share = max(1, (self.cells - self._taken) // (4 * self._workers))
         by_time = int(TARGET_S / self._cell_s) if self._cell_s else 1
         least = -(-self._estimated_cells // MAX_PARTS_PER_INPUT)
         return max(1, least, min(by_time, share))

@@ -81,6 +81,7 @@ class Abandoned:
 
     batch: MiniBatch
     reason: str
+    kind: str = "error"
 
 
 @dataclass(slots=True)
@@ -105,6 +106,8 @@ class Progress:
     Attributes:
         limit: what the quarantine may hold; None where only the threshold decides.
         threshold: failed files tolerated; None where a mini-batch that cannot be scored stops the job.
+        isolates: whether a mini-batch whose attempts are used up is looked into (`runtime.isolating`).
+        exhausted: mini-batches that wait for that.
         max_attempts: how often a mini-batch is tried.
         abandoned: mini-batches given up, by their place in the plan.
         failed_files: why a file failed as a whole, by its name, in the order in which that was known; nothing where
@@ -122,6 +125,8 @@ class Progress:
 
     limit: QuarantineLimit | None
     threshold: ErrorThreshold | None = None
+    isolates: bool = False
+    exhausted: list[Abandoned] = field(default_factory=list)
     max_attempts: int = MAX_ATTEMPTS
     abandoned: dict[int, Abandoned] = field(default_factory=dict)
     failed_files: dict[str, str] = field(default_factory=dict)
@@ -144,6 +149,7 @@ class Progress:
     _failures: Counter[int] = field(default_factory=Counter)
     _reasons: dict[int, tuple[str, str]] = field(default_factory=dict)
     _avoid: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def scored(self) -> int:
@@ -158,7 +164,7 @@ class Progress:
     @property
     def idle(self) -> bool:
         """Whether nothing runs, and nothing waits to run again."""
-        return not self._running and not self._retry
+        return not self._running and not self._retry and not self.exhausted
 
     def again(self) -> MiniBatch | None:
         """Take a mini-batch that must be tried again."""
@@ -226,10 +232,10 @@ class Progress:
         elif self._failures[event.number] < self.max_attempts and not self._again_alike(event):
             self.retries += 1
             self._retry.append(batch)
+        elif self.isolates:
+            self.exhausted.append(Abandoned(batch=batch, reason=event.reason, kind=event.kind))
         elif self.threshold is not None:
-            self.abandoned[event.number] = Abandoned(batch=batch, reason=event.reason)
-            for part in batch.slices:
-                self.failed_files.setdefault(part.name, event.reason)
+            self.abandon(Abandoned(batch=batch, reason=event.reason, kind=event.kind))
         else:
             tries = self._failures[event.number]
             many = "" if tries == 1 else "s"
@@ -238,6 +244,28 @@ class Progress:
                 "nothing was published, what is staged is kept"
             )
         return batch
+
+    def abandon(self, abandoned: Abandoned) -> None:
+        """Give a mini-batch up: its files failed."""
+        self.abandoned[abandoned.batch.number] = abandoned
+        for part in abandoned.batch.slices:
+            self.failed_files.setdefault(part.name, abandoned.reason)
+
+    def set_aside(self, event: Failed | Returned) -> None:
+        """Take the end of work that is no attempt: a probe, or scoring without the rows found so far."""
+        self._running.pop(event.number, None)
+        self.deaths += isinstance(event, Failed) and event.kind in ("crashed", "timeout")
+
+    def split_off(self, part: MiniBatch, whole: MiniBatch, place: int) -> None:
+        """Take a part of a mini-batch that failed, to be tried once by itself, at its place in the plan."""
+        self._places[part.number] = (*self.place(whole.number), place)
+        self._failures[part.number] = self.max_attempts - 1
+        self._avoid[part.number] = self.failed_at(whole.number)
+        self._retry.append(part)
+
+    def place(self, number: int) -> tuple[int, ...]:
+        """Return where in the plan a mini-batch stands."""
+        return self._places.get(number, (number,))
 
     def _again_alike(self, event: Failed) -> bool:
         """Tell whether an exception repeats itself, word for word: a third time would not be another."""

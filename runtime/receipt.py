@@ -79,6 +79,7 @@ def build_receipt(
     timings: dict[str, float],
     mismatches: Sequence[dict[str, str]] = (),
     unit: str = "rows",
+    source: str = "",
 ) -> Receipt:
     """Put the account together."""
     appended = {
@@ -105,6 +106,7 @@ def build_receipt(
                 "columns": list(columns),
                 "quarantine": published.quarantine,
             },
+            "input": source,
             "unit": unit,
             "failed_files": {name: progress.failure_of(name) for name in progress.failed_files}
             if progress.threshold is not None

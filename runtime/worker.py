@@ -21,7 +21,21 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from runtime.engines import Event, Failed, LoadFailed, Probe, Probed, Ready, Score, Scored, Setup, Work
+from runtime.engines import (
+    Event,
+    Failed,
+    LoadFailed,
+    Probe,
+    Probed,
+    Ready,
+    Score,
+    Scored,
+    Setup,
+    Tried,
+    Try,
+    Work,
+    number_of,
+)
 from runtime.errors import ModelUseError, ScorelineError
 from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
 from runtime.pieces import GivenUp, Piece, ScriptScore
@@ -85,13 +99,13 @@ class Worker:
 
     def do(self, work: Work, number: int = 0) -> Event:
         """Do a piece of work; whatever the model raises becomes a `Failed`."""
-        batch = work.batch.number if isinstance(work, Score) else -1
+        batch = number_of(work)
         try:
             if isinstance(work, Probe):
                 return self._probe(work)
             if work.columns:
                 self._use(work.columns)
-            return self._score(work)
+            return self._try(work) if isinstance(work, Try) else self._score(work)
         except StagingError as error:
             return Failed(number=batch, kind="storage", reason=str(error), worker=number)
         except ScorelineError as error:
@@ -127,6 +141,12 @@ class Worker:
         objection = objection_to_cutting(self._scorer, work.cell, self._plan, work.rows) if work.rows else ""
         return Probed(columns=self._plan.columns, objection=objection)
 
+    def _try(self, work: Try) -> Tried:
+        from scoring.isolate import try_rows
+
+        found = try_rows(self._scorer, self._plan, work.cell, work.ranges)
+        return Tried(number=work.number, rows=found.rows, sizes=found.sizes, nulls=found.nulls)
+
     def _score(self, work: Score) -> Scored:
         began = time.perf_counter()
         if self._script is not None:
@@ -147,6 +167,11 @@ class Worker:
             yield GivenUp(work.batch, work.give_up)
         elif self._script is not None:
             yield ScriptScore(self._script, work.batch, marks=self._marks)
+        elif work.without or work.pieces:
+            from scoring.isolate import score_without
+
+            (cell,) = work.batch.cells
+            yield score_without(self._scorer, self._plan, cell, work.without, work.pieces)
         else:
             from scoring.cell_score import cell_scores
 

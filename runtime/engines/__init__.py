@@ -27,6 +27,9 @@ __all__ = [
     "Score",
     "Scored",
     "Setup",
+    "Tried",
+    "Try",
+    "number_of",
 ]
 
 DEFAULT_END_S = 0.3
@@ -87,6 +90,8 @@ class Score:
         timeout_s: how long it may take; None: for ever.
         give_up: do not score it, but stage that it could not be, for this reason.
         avoid: a worker that failed with it, and shall not get it again as long as there is another.
+        without: rows of its one cell that are not to be scored: (start, stop, why) in the order of `scoring.isolate`.
+        pieces: the sets of its rows that are predicted in a call each; empty: all in one.
     """
 
     batch: MiniBatch
@@ -94,6 +99,27 @@ class Score:
     timeout_s: float | None = None
     give_up: str = ""
     avoid: int = -1
+    without: tuple[tuple[int, int, str], ...] = ()
+    pieces: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Predict for some rows of a cell that failed, and stage nothing.
+
+    Attributes:
+        number: of its mini-batch.
+        cell: the cell.
+        ranges: rows as (start, stop) in the order of `scoring.isolate`; none at all only tells the order.
+        columns: what the model wants.
+        timeout_s: how long it may take; None: for ever.
+    """
+
+    number: int
+    cell: Cell
+    ranges: tuple[tuple[int, int], ...]
+    columns: tuple[ColumnSpec, ...] = ()
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +157,23 @@ class Probed:
 
     columns: tuple[ColumnSpec, ...]
     objection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The rows tried passed.
+
+    Attributes:
+        number: of the mini-batch.
+        rows: rows of the cell that fit.
+        sizes: how many of them have the same columns null, class by class.
+        nulls: which columns those are, a bit a column; -1 where that differs.
+    """
+
+    number: int
+    rows: int
+    sizes: tuple[int, ...]
+    nulls: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +229,19 @@ class Returned:
     number: int
 
 
-Work = Probe | Score
-Event = Ready | LoadFailed | Probed | Scored | Failed | Returned
+Work = Probe | Score | Try
+Event = Ready | LoadFailed | Probed | Tried | Scored | Failed | Returned
+
+
+def number_of(work: Work) -> int:
+    """Return the number of the mini-batch that a piece of work is for; -1 for the probe."""
+    match work:
+        case Score():
+            return work.batch.number
+        case Try():
+            return work.number
+        case Probe():
+            return -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,20 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Literal
 
-from runtime.engines import DEFAULT_END_S, Event, Failed, LoadFailed, Ready, Returned, Running, Score, Setup, Work
+from runtime.engines import (
+    DEFAULT_END_S,
+    Event,
+    Failed,
+    LoadFailed,
+    Probe,
+    Ready,
+    Returned,
+    Running,
+    Score,
+    Setup,
+    Work,
+    number_of,
+)
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
 from scoring.log_paths import stderr_path
 from scoring.specs import ScriptSpec
@@ -54,7 +67,7 @@ class _Process:
         """Say how long the load, or the work in hand, may take; None: for ever."""
         if not self.ready:
             return setup.load_timeout_s if setup is not None else None
-        timeout_s = self.work[0].timeout_s if self.work and isinstance(self.work[0], Score) else None
+        timeout_s = None if not self.work or isinstance(self.work[0], Probe) else self.work[0].timeout_s
         if timeout_s is None or self.done or setup is None:
             return timeout_s
         return timeout_s + setup.first_call_s
@@ -235,7 +248,7 @@ class LocalEngine:
         server_lost = self._server_lost(process)
         events: list[Event] = []
         for place, work in enumerate(process.work):
-            number = work.batch.number if isinstance(work, Score) else -1
+            number = number_of(work)
             if place == 0 and not server_lost:
                 events.append(Failed(number=number, kind=kind, reason=reason, detail=detail, worker=process.number))
             else:

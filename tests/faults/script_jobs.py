@@ -95,7 +95,8 @@ class Outcome:
     def failed_files(self) -> list[str]:
         """The files that `job_result.txt` says failed."""
         newest = self.log("job_result.txt").split("=" * 80)[0]
-        return newest.partition("failed files: ")[2].split()[1:]
+        names = newest.partition("failed files: ")[2].splitlines()[1:]
+        return [name.strip() for name in names if not name.strip().startswith("(")]
 
     def errors_of(self, name: str) -> list[tuple[str, str]]:
         """Return kind and text of each entry about a file in the logs of errors."""

@@ -279,12 +279,24 @@ def test_model_that_depends_on_its_company(models: Path, here: Path) -> None:
 )
 def test_model_whose_answer_cannot_be_used(models: Path, action: str, sentence: str, chunk_rows: list[str]) -> None:
     """The sentence says which rows, and what the model did; nothing is published."""
+    chunk_rows = [*chunk_rows, "--no-isolate"]
     Path("in.csv").write_text("value,action,mark\n" + "".join(f"{row},{action},\n" for row in range(30)))
     outcome = scoreline("run", "--model", models / "by_row", "--input", "in.csv", "--output", "out", *chunk_rows)
     assert outcome.code == 1
     assert re.search(sentence, outcome.last_line), outcome.last_line
     assert re.search(r"in\.csv rows 0 to (29|6) could not be scored in 2 attempts", outcome.last_line)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("chunk_rows", [[], ["--chunk-rows", "0"], ["--chunk-rows", "7"]])
+@pytest.mark.parametrize("action", ["short", "deep", "raise", "sys.exit"])
+def test_model_that_takes_no_row_at_all(models: Path, action: str, chunk_rows: list[str]) -> None:
+    """Whatever its rows are, none can be scored: the sentence says why, and nothing is published."""
+    Path("in.csv").write_text("value,action,mark\n" + "".join(f"{row},{action},\n" for row in range(30)))
+    outcome = scoreline("run", "--model", models / "by_row", "--input", "in.csv", "--output", "out", *chunk_rows)
+    assert outcome.code == 1
+    assert re.search(r"no row could be scored|everything fails alike|cannot be scored, more than", outcome.last_line)
+    assert not Path("out/predictions.csv").exists()
 
 
 def test_model_that_changes_its_columns(models: Path) -> None:

@@ -539,12 +539,15 @@ def test_process_prints_nothing_of_the_model(models: Path) -> None:
 def test_model_that_fails_is_told_in_one_line(models: Path) -> None:
     """Its error and the place in its code are there without a traceback of ours; what was made for the job is gone."""
     Path("in.csv").write_text("value,action,mark\n1,raise,\n2,ok,\n")
-    outcome = scoreline("run", "--model", models / "by_row", "--input", "in.csv", "--output", "out")
+    given = ("run", "--model", models / "by_row", "--input", "in.csv", "--output", "out")
+    outcome = scoreline(*given, "--no-isolate")
     assert outcome.code == 1
     assert "in.csv rows 0 to 1" in outcome.last_line
     assert "ValueError: no prediction for this row" in outcome.last_line
     assert "Traceback" not in outcome.stderr
     assert not Path("out").exists()
+    assert scoreline(*given).code == 0
+    assert Path("out/predictions.csv").read_text("utf-8") == "row,prediction,file\n1,4,in.csv\n"
 
 
 def test_reader_that_has_enough_stops_nothing(heart_model: Path, patients: Path) -> None:

@@ -179,7 +179,8 @@ def test_each_check_is_a_line(complete: Path) -> None:
     ]
     for path in (complete, complete / SCORES, complete / RECEIPT):
         outcome = scoreline("receipt", "check", path)
-        assert (outcome.code, outcome.stdout.splitlines(), outcome.stderr) == (0, lines, "")
+        told = [line for line in outcome.stdout.splitlines() if not line.startswith("ok: 9 input files ")]
+        assert (outcome.code, told, outcome.stderr) == (0, lines, "")
 
 
 def flip(folder: Path) -> list[str]:
@@ -415,7 +416,7 @@ def test_appended_rows_are_told_apart(twice: Path) -> None:
     found = check_receipt(twice, tell=lambda _, text: told.append(text))
     assert found.errors == ()
     assert told[1] == "2 jobs wrote predictions.csv, without a gap"
-    assert told[-1] == (
+    assert told[-2] == (
         f"{QUARANTINE} has 2 quarantined and 0 given up, as the receipt says for each file, "
         "behind 1 line of earlier jobs"
     )
@@ -649,10 +650,11 @@ def test_receipt_that_makes_no_sense(output: Path, keys: tuple[str, ...], value:
     assert str(caught.value) == f"{output / RECEIPT}: is damaged: {message}"
 
 
-def test_input_that_is_not_known_cannot_be_counted(complete: Path) -> None:
+def test_input_that_is_not_known_cannot_be_counted(output: Path) -> None:
     """Where neither the receipt nor the caller says where it is, that is said."""
+    edit(output, "input", value="")
     with pytest.raises(UsageError, match="the receipt does not say where the input is; give --input"):
-        check_receipt(complete, recount_input=True)
+        check_receipt(output, recount_input=True)
 
 
 def test_moved_output_is_checked_where_it_is(output: Path) -> None:
