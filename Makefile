@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test lint types check bench bench-quick clean
+.PHONY: help venv demo test torture lint types check bench bench-quick clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -30,6 +30,9 @@ demo: $(INSTALLED) ## Score sample data with a sample model
 
 test: $(INSTALLED) ## Run the tests
 	"$(BIN)/python" -m pytest -n 2 -q
+
+torture: $(INSTALLED) ## Kill random processes of random jobs, 300 times
+	"$(BIN)/python" -m tests.torture
 
 lint: $(INSTALLED) ## Run ruff
 	"$(BIN)/ruff" check .

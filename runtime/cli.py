@@ -324,6 +324,7 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     from runtime.job import run_limited
 
     display = Display(quiet=quiet)
+    receipt = None
     try:
         if options.get("limit"):
             lines, receipt = run_limited(watch=display.watch, notice=display.notice, debug=debug, **options)
@@ -351,7 +352,7 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
     except BrokenPipeError:
         # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return 1 if receipt is None else 0
     except Exception as error:
         # the one place around the job: a fault of ours, told without a traceback
         display.close()

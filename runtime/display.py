@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from runtime.progress import cause_text
@@ -42,6 +43,11 @@ class Display:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        # who reads no longer must not end the job
+        with suppress(BrokenPipeError):
             print(text, file=self._stream, flush=True)
 
     def watch(self, report: Report) -> None:
@@ -55,7 +61,7 @@ class Display:
                 self._update_bar(report, now)
         elif now - self._last >= LINE_EVERY_S:
             self._last = now
-            print(_line(report, now), file=self._stream, flush=True)
+            self._print(_line(report, now))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

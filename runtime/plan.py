@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from statistics import median
@@ -47,7 +48,12 @@ class Scanner:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self.pipe.send(spec)
+        self._send(spec)
+
+    def _send(self, message: InputSpec | Begin) -> None:
+        # one that has died says so when it is listened to
+        with suppress(OSError):
+            self.pipe.send(message)
 
     def receive(self) -> Grid | Listing | Cell | StagedCells | ScanEnd:
         """Wait for what the scanner says next.
@@ -72,7 +78,7 @@ class Scanner:
 
     def begin(self, begin: Begin) -> Grid:
         """Have it scan."""
-        self.pipe.send(begin)
+        self._send(begin)
         return self.expect(Grid)
 
     def close(self) -> None:

@@ -511,7 +511,8 @@ FAILING = """
             {body}
         return mini_batch
 """
-RAISING = FAILING.format(body="raise ValueError(name)")
+RAISING = FAILING.format(body='raise ValueError(f"{name} at {time.monotonic_ns()}")')
+REPEATING = FAILING.format(body="raise ValueError(name)")
 
 
 @pytest.mark.parametrize(
@@ -528,6 +529,14 @@ def test_retries(tmp_path: Path, retries: str, attempts: list[int]) -> None:
     done = run(job, tmp_path, *job.arguments, "--set", f"retry_settings.max_retries={retries}")
     assert done.outcome.code == 0, done.said
     assert done.attempts == attempts
+
+
+def test_5_3_same_exception_twice(tmp_path: Path) -> None:
+    """5.3-same-exception: what fails word for word alike at another worker is not tried a third time."""
+    job = Job(script=REPEATING, settings="  mini_batch_size: 1\n")
+    write(job, tmp_path)
+    done = run(job, tmp_path, *job.arguments, "--set", "retry_settings.max_retries=3")
+    assert done.attempts == [1, 2, 1, 2, 1]
 
 
 def test_5_3_default_retries(tmp_path: Path) -> None:

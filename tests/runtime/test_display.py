@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -171,3 +172,13 @@ def test_causes_stand_above_the_last_line() -> None:
     assert lines[0] == "not scored: c0: 5,000 blanks where the signature says long"
     assert lines[10] == "not scored: 4 other causes, see /o/q.jsonl"
     assert lines[11] == "not read to its end: torn.csv.gz: the file ends too early"
+
+
+def test_nobody_reads_and_the_job_goes_on() -> None:
+    """A notice that finds its reader gone is lost, and nothing else."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as stream:
+        Display(quiet=False, stream=stream).notice("said to nobody")
+        # what the stream still holds must not fail when it is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)

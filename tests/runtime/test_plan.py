@@ -230,3 +230,17 @@ def test_scanner_that_dies_is_an_error_of_the_input(begun: Callable[[str], Scann
             scanner.expect(Grid)
     finally:
         scanner.close()
+
+
+def test_scanner_that_died_before_it_was_told_to_begin(begun: Callable[[str], Scanner]) -> None:
+    """A pipe without a reader is a scanner that died, not a reader of our output who has enough."""
+    scanner = begun("a\n1\n")
+    try:
+        scanner.expect(Listing)
+        process = scanner._process  # noqa: SLF001 (nobody else may kill it)
+        process.kill()
+        process.wait()
+        with pytest.raises(InputError, match=r"the scanner ended unexpectedly \(exit code -9\)"):
+            scanner.begin(Begin())
+    finally:
+        scanner.close()
