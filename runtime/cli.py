@@ -283,7 +283,7 @@ def _with(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], C
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 @click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
 def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-    r"""Score files with an MLflow model, or as an Azure ML batch deployment says.
+    """Score files with an MLflow model, or as an Azure ML batch deployment says.
 
     Give --model, or the YAML file of a deployment with its model and scoring script as they are. The scores appear as
     one file, in the order of the input, with a receipt. A run that was stopped, by whatever, goes on when the same
@@ -292,7 +292,7 @@ def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
     \b
     Exit codes: 0 complete, 1 failed and would fail again, 2 refused before any work,
     75 try later, 130 or 143 interrupted (the same command resumes).
-    """
+    """  # noqa: D301 (click wants the character itself)
     if as_json and options["limit"]:
         raise click.UsageError("--limit prints rows and --json prints the receipt: give one of them")
     given = _given(options)
@@ -387,13 +387,13 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, without values of the input.")
 @click.option("--debug", is_flag=True, help="Show what workers print.")
 def validate(*, as_json: bool, debug: bool, **options: Any) -> None:
-    r"""Look at a job before it runs: what a run would refuse, rows that do not fit, and known traps.
+    """Look at a job before it runs: what a run would refuse, rows that do not fit, and known traps.
 
     Takes what run takes, looks into the input, loads the model and scores one mini-batch. It publishes nothing.
 
     \b
     Exit codes: 0 no error, 2 errors, all of them; 130 or 143 interrupted.
-    """
+    """  # noqa: D301 (click wants the character itself)
     sys.exit(_validate(_given(options), as_json=as_json, debug=debug))
 
 

@@ -37,7 +37,7 @@ from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
 from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget, find_target, script_threads
-from scoring.cells import Cell
+from scoring.cells import Cell, name_digest
 from scoring.files import InputSpec, Listing, local_path
 from scoring.scan import Begin, ScanEnd, StagedCells, StagedCover
 from scoring.specs import ReadPlan
@@ -214,6 +214,8 @@ class Job:
             self._notice(f"resuming: {len(staged):,} mini-batch{'es are' if len(staged) > 1 else ' is'} scored already")
         self._signals_wait = True
         self._score(dispatch)
+        for text in told_changes(dispatch, listing):
+            self._notice(text)
         if target.by_file:
             # what its shutdown function writes belongs to the output
             engine.close()
@@ -507,6 +509,30 @@ class Job:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def told_changes(dispatch: Dispatch, listing: Listing) -> list[str]:
+    """Name the files whose staged parts could not be used again."""
+    used = {key for key, _ in dispatch.progress.parts.values()}
+    covered = {_cover(key) for key in used}
+    names = {name_digest(file.name): file.name for file in listing.files}
+    # a worker that died before it could say so may have staged the same twice
+    unused = [text for text in dispatch.staged if text not in used and _cover(text) not in covered]
+    left = [key for text in unused if (key := PartKey.decode(text)) is not None]
+    changed = sorted({names[key.name_digest] for key in left if key.name_digest in names})
+    gone = sum(key.name_digest not in names for key in left)
+    told = []
+    if changed:
+        more = f" and {len(changed) - 3:,} more" if len(changed) > 3 else ""
+        told.append(f"changed since it was scored, and scored again: {', '.join(changed[:3])}{more}")
+    if gone:
+        told.append(f"{gone:,} staged mini-batch{'es' * (gone > 1)} of files that are gone: left out")
+    return told
+
+
+def _cover(text: str) -> tuple[bytes, int, int] | None:
+    key = PartKey.decode(text)
+    return (key.name_digest, key.start, key.length) if key is not None else None
 
 
 def _refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:

@@ -87,3 +87,22 @@ def test_parts_without_named_columns_are_scored_again(repeat: Repeat, data: Path
     receipt = repeat(max_quarantined="50%")
     assert receipt["invocation"]["resumed"] == 0
     assert Path(receipt["output"]["url"]).read_text().startswith("row,prediction,file\n0,")
+
+
+def test_what_changed_since_it_was_staged_is_named(repeat: Repeat, data: Path, heart_rows: Callable[..., Path]) -> None:
+    """A changed and a vanished file cost their own mini-batches; a touched one costs nothing, and is not named."""
+    for number in (3, 4, 5):
+        (data / f"{number}.csv").write_bytes(heart_rows(700, seed=number).read_bytes())
+    bad = data / "9.csv"
+    bad.write_text("age\n1\n")
+    with pytest.raises(ThresholdError):
+        repeat(max_quarantined="0")
+    bad.unlink()
+    (data / "4.csv").unlink()
+    with open(data / "5.csv", "a") as changed:
+        changed.write((data / "3.csv").read_text().splitlines()[1] + "\n")
+    os.utime(data / "3.csv", ns=(1, 1))
+    told = repeat()
+    assert told["said"][1] == "changed since it was scored, and scored again: 5.csv"
+    assert told["said"][2].endswith("of files that are gone: left out")
+    assert told["rows"]["scored"] == 30 + 900 + 40 + 700 + 701
