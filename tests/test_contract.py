@@ -609,7 +609,7 @@ def test_summary_only(ran: Callable[[Job], Ran], returned: str, threshold: int, 
 
 def test_3_5_logs(ran: Callable[[Job], Ran]) -> None:
     """3.5-paths: the files of the logs lie where Azure ML lays them."""
-    job = Job(script=RAISING, settings="  mini_batch_size: 1\n  error_threshold: -1\n")
+    job = Job(script=REPEATING, settings="  mini_batch_size: 1\n  error_threshold: -1\n")
     folder = ran(job).folder / "logs"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
         "job_progress_overview.txt",
