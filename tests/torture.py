@@ -210,10 +210,10 @@ def torture(work: Work, folder: Path, rng: random.Random, tally: Tally) -> None:
             command(work.arguments, output), env=_environment(folder, mark), stderr=subprocess.PIPE, text=True
         )
         struck = ""
-        if start < MOST_STARTS and rng.random() < 0.7:
+        if start < MOST_STARTS and rng.random() < (0.85 if start == 0 else 0.6):
             with suppress(subprocess.TimeoutExpired):
                 # most of the time something is scored then
-                process.wait(work.seconds * (rng.uniform(0.0, 1.2) if rng.random() < 0.3 else rng.uniform(0.4, 1.0)))
+                process.wait(work.seconds * (rng.uniform(0.0, 1.1) if rng.random() < 0.3 else rng.uniform(0.3, 0.8)))
             if process.poll() is None:
                 struck = strike(psutil.Process(process.pid), mark, rng)
                 tally.kills[struck] += 1
