@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.errors import DeploymentError, ScorelineError, UsageError
 from runtime.findings import Notebook
-from runtime.job import _refuse_output_in_input as refuse_output_in_input
+from runtime.job import asked_record, refuse_output_in_input
 from runtime.options import Options
 from runtime.receipt import inputs_digest
 from runtime.record import JobRecord
@@ -106,12 +106,7 @@ def _check_what_is_there(
     size_bytes, staged, receipt = output.size_bytes(), output.job(), output.receipt()
     if size_bytes is None and staged is None:
         return
-    asked = JobRecord(
-        model=target.digest(),
-        settings=options.settings(),
-        cell_rows=options.grid,
-        threads=options.threads or (0 if target.by_file else 1),
-    )
+    asked = asked_record(options, target)
     if staged is not None:
         JobRecord.from_json(staged).resumed_as(asked, str(output.path))
     known = []

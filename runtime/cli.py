@@ -350,8 +350,7 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
         click.echo("scoreline: stopped at once; what is staged is kept, the same command goes on from there", err=True)
         return 130
     except BrokenPipeError:
-        # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 1 if receipt is None else 0
     except Exception as error:
         # the one place around the job: a fault of ours, told without a traceback
@@ -365,6 +364,11 @@ def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) ->
         )
         return 1
     return 0
+
+
+def _drop_output() -> None:
+    """Print no more: whoever read our output has enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
@@ -412,8 +416,7 @@ def _validate(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:
         click.echo(f"scoreline: {error}", err=True)
         return exit_code(error)
     except BrokenPipeError:
-        # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 0
     except Exception as error:
         # the one place around the look: a fault of ours, told without a traceback
@@ -476,8 +479,7 @@ def _check(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 0
     return 1 if findings.errors else 0
 

@@ -45,7 +45,7 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
     """
     for name in IN_THE_FILE:
         if given.get(name):
-            raise UsageError(f"{name}: no invocation can override it (contract 6.2); set it in the deployment's YAML")
+            raise UsageError(f"{name}: no invocation can override it; set it in the deployment's YAML")
     options = {name: value for name, value in given.items() if name not in INVOCATION}
     deployment = read_deployment(os.fspath(given["deployment"]), model_is_given=bool(given.get("model")))
     invocation = _invocation(given)

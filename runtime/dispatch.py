@@ -26,7 +26,7 @@ from scoring.files import Listing
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec
 
-__all__ = ["Dispatch", "Observer"]
+__all__ = ["Dispatch", "Observer", "probe_rows"]
 
 POLL_S = 0.5
 PROBE_ROWS = 1_000
@@ -232,9 +232,7 @@ class Dispatch:
             return
         if event.refused:
             raise ModelUseError(event.reason)
-        # of a death the last words are all that is known; a failure said why
-        died = "died" in event.reason and event.detail
-        raise ModelLoadError(event.reason + (f"\n{event.detail}" if died else ""))
+        raise ModelLoadError(event.told)
 
     def _scored(self, event: Scored) -> None:
         named = bool(self.progress.columns)
@@ -325,7 +323,7 @@ class Dispatch:
             return 0
         if len(first.slices) == 1 and self._cells < 2:
             return 0 if self.plan.complete else None
-        return max(PROBE_LEAST_ROWS, min(PROBE_ROWS, self.grid.estimated_rows // PROBE_SHARE))
+        return probe_rows(self.grid)
 
     def _adopt(self, staged: StagedRun) -> None:
         """Count what an earlier run staged."""
@@ -348,6 +346,11 @@ class Dispatch:
     def _stop_if_needed(self) -> None:
         if self.progress.error is not None:
             raise self.progress.error
+
+
+def probe_rows(grid: Grid) -> int:
+    """Say how many rows the probe looks at, where rows are cut or grouped."""
+    return max(PROBE_LEAST_ROWS, min(PROBE_ROWS, grid.estimated_rows // PROBE_SHARE))
 
 
 def _tells_more(cell: Cell, first: Cell) -> bool:

@@ -14,7 +14,7 @@ from runtime.logs import JobLogs
 from runtime.progress import UNNAMED, Progress
 from scoring.cells import MiniBatch
 
-__all__ = ["Following", "Report"]
+__all__ = ["Following", "Report", "named"]
 
 SHOWN_FILES = 3
 SLOW_S = 60.0
@@ -118,7 +118,7 @@ class Following:
             self.logs.mini_batch_failed(
                 batch.number, files, reason=event.reason, seconds=0.0, worker=event.worker, attempts=attempts
             )
-        self._tell(event.detail, "while it scored " + _named(files))
+        self._tell(event.detail, "while it scored " + named(files))
 
     def scored(self, event: Scored, batch: MiniBatch) -> None:
         """Note that a mini-batch is staged."""
@@ -200,6 +200,7 @@ def _files(batch: MiniBatch) -> list[str]:
     return list(dict.fromkeys(part.name for part in batch.slices))
 
 
-def _named(files: Sequence[str]) -> str:
+def named(files: Sequence[str]) -> str:
+    """Name the first files, and how many more there are."""
     more = f" and {len(files) - SHOWN_FILES:,} more" if len(files) > SHOWN_FILES else ""
     return ", ".join(files[:SHOWN_FILES]) + more

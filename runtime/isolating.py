@@ -46,13 +46,11 @@ class Isolating:
     Attributes:
         probes: how many were made so far.
         isolated: cells whose isolation has ended.
-        by_size: cells that pass in pieces only.
     """
 
     def __init__(self, plan: Plan, progress: Progress, *, by_file: bool) -> None:
         self.probes = 0
         self.isolated = 0
-        self.by_size = 0
         self._plan = plan
         self._progress = progress
         self._by_file = by_file
@@ -137,16 +135,13 @@ class Isolating:
         case = self._cases.pop(number, None)
         if case is not None:
             self.isolated += 1
-            self.by_size += case.isolation.by_size
             self._budget.give_back(case.budget - case.isolation.probes)
 
     def hopeless(self, timeout_s: float | None) -> str:
         """Say why everything fails from the start; empty where something may come of it yet."""
         batches = self._plan.taken if self._plan.complete else None
         scored, files = self._progress.scored, self._plan.file_count
-        reason = fails_alike(
-            self._failures, scored=scored, isolated=self.isolated, batches=batches, files=files
-        )
+        reason = fails_alike(self._failures, scored=scored, isolated=self.isolated, batches=batches, files=files)
         return reason or too_slow(self._failures, scored=scored, batches=batches, timeout_s=timeout_s or 0.0)
 
 

@@ -19,33 +19,31 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from runtime.dispatch import Dispatch
-from runtime.engines import DEFAULT_END_S, Engine, Setup
+from runtime.engines import Engine, Setup
 from runtime.errors import InterruptedJobError, OutputError, ScorelineError, UsageError
-from runtime.follow import Following, Report
-from runtime.forkserver import ForkServer, forks, open_log
+from runtime.follow import Following, Report, named
+from runtime.forkserver import ForkServer, open_log
+from runtime.hiring import make_engine, read_plan, worker_setup, worker_threads
 from runtime.limits import usable_cpus
 from runtime.logs import JobLogs, default_logs
+from runtime.model import signature_names
 from runtime.options import Options
 from runtime.parts import PartKey
-from runtime.plan import Plan, Scanner
+from runtime.plan import Plan, Scanner, skipped_texts
 from runtime.progress import MAX_ATTEMPTS, ErrorThreshold, Progress
 from runtime.receipt import Receipt, build_receipt, header_line, inputs_digest
 from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
 from runtime.score_file import ScoreFile
-from runtime.target import ModelTarget, ScriptTarget, find_target, script_threads
+from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
 from scoring.files import InputSpec, Listing, local_path
 from scoring.scan import Begin, ScanEnd, StagedCells, StagedCover
-from scoring.specs import ReadPlan
 
-__all__ = ["Job", "Report", "run", "run_limited"]
-
-SHUTDOWN_S = 30.0
-"""How long the shutdown function of a scoring script may take."""
+__all__ = ["Job", "Report", "asked_record", "refuse_output_in_input", "run", "run_limited"]
 
 
 Watcher = Callable[[Report], None]
@@ -112,7 +110,6 @@ class Job:
         self._began = time.monotonic()
         self._signal = 0
         self._signed = True
-        self._threads = 1
         self._mismatches: list[dict[str, str]] = []
         # before anything runs a signal stops at once, afterwards where the loop looks
         self._signals_wait = False
@@ -149,26 +146,24 @@ class Job:
             stack.callback(self._server.stop)
         target = find_target(options, stack, self._notice)
         # workers and scanner start while this process goes on reading
-        engine = self._engine(target, log)
+        engine = make_engine(
+            options, target, workers=options.workers or usable_cpus(), log=log, server=self._server
+        )
         stack.callback(engine.close)
         mlmodel = target.mlmodel()
         self._signed = target.by_file or bool(mlmodel.get("signature"))
-        spec = options.input_spec(target.names())
+        spec = options.input_spec(signature_names(mlmodel))
         scanner = Scanner(spec, log)
         stack.callback(scanner.close)
-        _refuse_output_in_input(output, spec)
-        asked = JobRecord(
-            model=target.digest(),
-            settings=options.settings(),
-            cell_rows=options.grid,
-            threads=options.threads or (0 if target.by_file else 1),
-        )
-        self._tell_mismatches(target)
+        refuse_output_in_input(output, spec)
+        asked = asked_record(options, target)
+        self._tell_mismatches(target, mlmodel)
         listing = scanner.expect(Listing)
         output.claim()
         if not options.job_name_given:
             self._notice(f"job {options.job_name}: to resume it, repeat the command with --job-name {options.job_name}")
-        self._tell_skipped(listing)
+        for text in skipped_texts(listing):
+            self._notice(text)
         complete = self._complete(output, asked, listing, lambda: Scanner(spec, log))
         if complete is not None:
             return complete
@@ -182,7 +177,6 @@ class Job:
             record = replace(record, cell_rows=grid.cell_rows)
             output.record_job(record.to_json())
         engine.start(self._setup(record, target, spec, output))
-        progress = self._progress(output)
         estimated_cells = grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files)
         dispatch = Dispatch(
             engine=engine,
@@ -194,7 +188,7 @@ class Job:
                 estimated_cells=estimated_cells,
                 by_folder=target.by_file,
             ),
-            progress=progress,
+            progress=self._progress(output),
             output=output,
             record=record,
             grid=grid,
@@ -257,11 +251,11 @@ class Job:
         )
         self._following.logs = logs
 
-    def _tell_mismatches(self, target: ModelTarget | ScriptTarget) -> None:
+    def _tell_mismatches(self, target: ModelTarget | ScriptTarget, mlmodel: dict[str, Any]) -> None:
         """Say once where the model was saved with other versions than run here."""
         if not target.path or not os.path.isdir(target.path):
             return
-        found = mismatches(target.path)
+        found = mismatches(target.path, mlmodel)
         self._mismatches = [asdict(each) for each in found]
         if found and self._options.on_mismatch == "fail":
             raise UsageError(f"{describe(found)}; --on-mismatch warn scores all the same")
@@ -305,52 +299,20 @@ class Job:
             f"stopped by {name}; what is staged is kept, the same command goes on from there", self._signal
         )
 
-    def _engine(self, target: ModelTarget | ScriptTarget, log: IO[bytes]) -> Engine:
-        options = self._options
-        if options.engine == "inline":
-            from runtime.engines.inline import InlineEngine
-
-            return InlineEngine()
-        from runtime.engines.local import LocalEngine
-
-        workers = options.workers or usable_cpus()
-        threads = self._threads = options.threads or (script_threads(workers) if target.by_file else 1)
-        server = self._server
-        if server is None and forks(options.engine):
-            server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment))
-        return LocalEngine(workers, threads=threads, log=log, server=server)
-
     def _setup(
         self, record: JobRecord, target: ModelTarget | ScriptTarget, spec: InputSpec, output: ScoreFile
     ) -> Setup:
-        options = self._options
-        logs = self._following.logs.folder if self._following.logs is not None else ""
-        return Setup(
-            scorer=target.scorer(options, threads=record.threads or self._threads, work=str(output.work), logs=logs),
-            plan=ReadPlan(
-                columns=record.columns,
-                dialect=spec.dialect,
-                keep=options.keep,
-                date_format=options.date_format,
-                quarantine_values=options.quarantine_values == "keep",
-                strict=options.strict,
-                output_format=options.output_format,
-                file_names="basename" if options.strict or options.output_format == "azureml" else "path",
-            ),
-            staging=str(output.parts),
+        options, logs = self._options, self._following.logs
+        keep = options.quarantine_values == "keep"
+        return worker_setup(
+            options,
+            target,
+            output,
+            plan=read_plan(options, spec.dialect, columns=record.columns, values=keep),
+            threads=record.threads or worker_threads(options, target),
             fingerprint=record.fingerprint_bytes,
-            logs=logs,
-            load_attempts=2 if target.by_file else 1,
-            replaces_always=options.error_threshold is not None or options.isolates,
-            load_timeout_s=options.init_timeout_s,
-            first_call_s=options.task_overhead_s,
-            end_s=SHUTDOWN_S if target.by_file else DEFAULT_END_S,
+            logs=logs.folder if logs is not None else "",
         )
-
-    def _tell_skipped(self, listing: Listing) -> None:
-        hints = {"nested": " (--recursive takes them)", "hidden": " (names that begin with _ or .)"}
-        for reason, count in listing.skipped:
-            self._notice(f"skipped {count:,} {reason} file{'s' if count != 1 else ''}{hints.get(reason, '')}")
 
     def _complete(
         self, output: ScoreFile, asked: JobRecord, listing: Listing, second: Callable[[], Scanner]
@@ -511,6 +473,16 @@ class Job:
                 signal.signal(number, handler)
 
 
+def asked_record(options: Options, target: ModelTarget | ScriptTarget) -> JobRecord:
+    """Return the record of the job that is asked for."""
+    return JobRecord(
+        model=target.digest(),
+        settings=options.settings(),
+        cell_rows=options.grid,
+        threads=options.threads or (0 if target.by_file else 1),
+    )
+
+
 def told_changes(dispatch: Dispatch, listing: Listing) -> list[str]:
     """Name the files whose staged parts could not be used again."""
     used = {key for key, _ in dispatch.progress.parts.values()}
@@ -523,8 +495,7 @@ def told_changes(dispatch: Dispatch, listing: Listing) -> list[str]:
     gone = sum(key.name_digest not in names for key in left)
     told = []
     if changed:
-        more = f" and {len(changed) - 3:,} more" if len(changed) > 3 else ""
-        told.append(f"changed since it was scored, and scored again: {', '.join(changed[:3])}{more}")
+        told.append(f"changed since it was scored, and scored again: {named(changed)}")
     if gone:
         told.append(f"{gone:,} staged mini-batch{'es' * (gone > 1)} of files that are gone: left out")
     return told
@@ -535,7 +506,7 @@ def _cover(text: str) -> tuple[bytes, int, int] | None:
     return (key.name_digest, key.start, key.length) if key is not None else None
 
 
-def _refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:
+def refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:
     """Refuse to write where this or the next run reads.
 
     Raises:

@@ -17,7 +17,7 @@ from scoring.cells import Cell, InputFile, MiniBatch, identity_digest
 from scoring.files import InputSpec, Listing
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells
 
-__all__ = ["Plan", "Scanner"]
+__all__ = ["Plan", "Scanner", "skipped_texts"]
 
 Message = TypeVar("Message")
 
@@ -232,6 +232,15 @@ class Plan:
         by_time = int(TARGET_S / self._cell_s) if self._cell_s else 1
         least = -(-self._estimated_cells // MAX_PARTS_PER_INPUT)
         return max(1, least, min(by_time, share))
+
+
+def skipped_texts(listing: Listing) -> list[str]:
+    """Say which files of the input are left out, a sentence for each reason."""
+    hints = {"nested": " (--recursive takes them)", "hidden": " (names that begin with _ or .)"}
+    return [
+        f"skipped {count:,} {reason} file{'s' if count != 1 else ''}{hints.get(reason, '')}"
+        for reason, count in listing.skipped
+    ]
 
 
 def _folder(cell: Cell) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import OutputError, UsageError
-from runtime.limits import usable_cpus
-from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel, signature_names
+from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel
 from runtime.options import Options
 from scoring.files import local_path
 from scoring.specs import ScorerSpec, ScriptSpec
@@ -55,10 +54,6 @@ class ModelTarget:
     def mlmodel(self) -> dict[str, Any]:
         """Read its ``MLmodel`` file."""
         return read_mlmodel(self.path)
-
-    def names(self) -> tuple[str, ...]:
-        """Name the columns of its signature."""
-        return signature_names(self.mlmodel())
 
     def scorer(self, options: Options, *, threads: int, work: str, logs: str) -> ScorerSpec:  # noqa: ARG002 (one shape)
         """Say how a worker uses it."""
@@ -103,10 +98,6 @@ class ScriptTarget:
     def mlmodel(self) -> dict[str, Any]:
         """Read the ``MLmodel`` file, if the model has one."""
         return read_mlmodel(self.path) if os.path.exists(os.path.join(self.path, "MLmodel")) else {}
-
-    def names(self) -> tuple[str, ...]:
-        """Name no columns: a script reads its files itself."""
-        return ()
 
     def scorer(self, options: Options, *, threads: int, work: str, logs: str) -> ScriptSpec:
         """Say how a worker uses it; its model is staged in the working folder."""
@@ -160,11 +151,6 @@ def _model(uri: str, stack: ExitStack, notice: Notice) -> ModelFolder:
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     notice(f"fetching {uri}")
     return fetch_model(uri, folder)
-
-
-def script_threads(workers: int) -> int:
-    """Share the CPUs among workers whose script may run threads of its own."""
-    return max(1, usable_cpus() // workers)
 
 
 def stage_model(path: str, work: str) -> str:

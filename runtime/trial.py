@@ -8,28 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import IO
 
-from runtime.dispatch import POLL_S, PROBE_LEAST_ROWS, PROBE_ROWS, PROBE_SHARE
-from runtime.engines import (
-    DEFAULT_END_S,
-    Engine,
-    Failed,
-    LoadFailed,
-    Probe,
-    Probed,
-    Ready,
-    Returned,
-    Score,
-    Scored,
-    Setup,
-)
+from runtime.dispatch import POLL_S, probe_rows
+from runtime.engines import Engine, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
 from runtime.findings import Notebook, listed, number
-from runtime.forkserver import ForkServer, forks
-from runtime.job import SHUTDOWN_S
-from runtime.limits import usable_cpus
+from runtime.hiring import make_engine, worker_setup, worker_threads
 from runtime.options import Options
 from runtime.progress import cause_text
 from runtime.score_file import ScoreFile
-from runtime.target import ModelTarget, ScriptTarget, script_threads
+from runtime.target import ModelTarget, ScriptTarget
 from scoring.cells import TABLES, MiniBatch
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec, ReadPlan
@@ -68,51 +54,26 @@ class Trial:
         Raises:
             OutputError: the model cannot be staged.
         """
-        options, by_file = self.options, self.target.by_file
+        options = self.options
         output = ScoreFile(os.path.join(self.folder, "score"), "predictions.csv")
-        threads = options.threads
-        if not threads:
-            threads = script_threads(options.workers or usable_cpus()) if by_file else 1
-        engine = self._made(threads, stack)
+        engine = make_engine(options, self.target, workers=1, log=self.log)
         stack.callback(engine.close)
         output.claim()
         stack.callback(output.release)
         here = replace(options, output=str(output.folder))
+        threads = worker_threads(options, self.target)
         engine.start(
-            Setup(
-                scorer=self.target.scorer(here, threads=threads, work=str(output.work), logs=""),
-                plan=self.plan,
-                staging=str(output.parts),
-                fingerprint=bytes(6),
-                load_attempts=2 if by_file else 1,
-                load_timeout_s=options.init_timeout_s,
-                first_call_s=options.task_overhead_s,
-                end_s=SHUTDOWN_S if by_file else DEFAULT_END_S,
-            )
+            worker_setup(here, self.target, output, plan=self.plan, threads=threads, fingerprint=bytes(6))
         )
         self._engine = engine
-
-    def _made(self, threads: int, stack: ExitStack) -> Engine:
-        if self.options.engine == "inline":
-            from runtime.engines.inline import InlineEngine
-
-            return InlineEngine()
-        from runtime.engines.local import LocalEngine
-
-        server = None
-        if forks(self.options.engine):
-            environment = dict(self.target.environment)
-            server = ForkServer(self.target.preload, threads=threads, log=self.log, environment=environment)
-            stack.callback(server.stop)
-        return LocalEngine(1, threads=threads, log=self.log, server=server)
 
     def load(self) -> bool:
         """Wait until the worker has loaded; False where it cannot."""
         engine = self._engine
         while engine is not None and not self._alive:
             for event in engine.wait(POLL_S):
-                if isinstance(event, LoadFailed):
-                    self._not_loaded(event)
+                if isinstance(event, LoadFailed) and not event.goes_on:
+                    self.notes.error(event.told)
                     return False
                 if isinstance(event, Ready):
                     self._alive = True
@@ -130,7 +91,7 @@ class Trial:
         several = len(first.slices) > 1 or files > 1 or grid.estimated_rows > grid.cell_rows
         rows = 0
         if self.options.grid < 0 and several:
-            rows = max(PROBE_LEAST_ROWS, min(PROBE_ROWS, grid.estimated_rows // PROBE_SHARE))
+            rows = probe_rows(grid)
         if first.slices[0].format not in TABLES or (self.columns and not rows):
             return
         event = self._ask(Probe(cell=first, rows=rows))
@@ -188,17 +149,14 @@ class Trial:
                 waiting = False
             for event in engine.wait(POLL_S):
                 if isinstance(event, LoadFailed):
-                    self._not_loaded(event)
+                    if event.goes_on:
+                        continue
+                    self.notes.error(event.told)
                     self._alive = False
                 if isinstance(event, Probed | Scored | Failed | LoadFailed):
                     return event
                 # it died before it began: another one does it
                 waiting = waiting or isinstance(event, Returned)
-
-    def _not_loaded(self, event: LoadFailed) -> None:
-        # of a death the last words are all that is known; a failure said why
-        died = "died" in event.reason and event.detail
-        self.notes.error(event.reason + (f"\n{event.detail}" if died else ""))
 
 
 def _place(event: Failed, code: str) -> str:

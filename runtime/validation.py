@@ -23,8 +23,10 @@ from runtime.checks import check_model, check_options, check_output, check_requi
 from runtime.errors import InputError, InterruptedJobError, ScorelineError, UsageError
 from runtime.findings import Findings, Notebook, Tell, causes_told, listed, number, sample_errors, sample_warnings
 from runtime.forkserver import end_process, open_log, start_module, worker_environment
+from runtime.hiring import read_plan
+from runtime.model import signature_names
 from runtime.options import Options
-from runtime.plan import Plan, Scanner
+from runtime.plan import Plan, Scanner, skipped_texts
 from runtime.target import ModelTarget, ScriptTarget
 from runtime.traps import Measured, traps
 from runtime.trial import Trial
@@ -140,7 +142,7 @@ class _Look:
 
     def _input_spec(self, target: ModelTarget | ScriptTarget | None) -> InputSpec | None:
         try:
-            return self.options.input_spec(target.names() if target is not None else ())
+            return self.options.input_spec(signature_names(target.mlmodel()) if target is not None else ())
         except UsageError as error:
             if target is not None:
                 self.notes.error(str(error))
@@ -150,7 +152,8 @@ class _Look:
         """Start the worker, so that it loads while the input is looked at."""
         if target is None:
             return None
-        plan = self._read_plan(spec.dialect if spec is not None else Dialect())
+        dialect = spec.dialect if spec is not None else Dialect()
+        plan = read_plan(self.options, dialect, columns=(), values=self.values)
         trial = Trial(
             options=self.options, target=target, plan=plan, folder=self.folder, log=self.log, notes=self.notes
         )
@@ -160,19 +163,6 @@ class _Look:
             self.notes.error(str(error))
             return None
         return trial
-
-    def _read_plan(self, dialect: Dialect) -> ReadPlan:
-        options = self.options
-        return ReadPlan(
-            columns=(),
-            dialect=dialect,
-            keep=options.keep,
-            date_format=options.date_format,
-            quarantine_values=self.values,
-            strict=options.strict,
-            output_format=options.output_format,
-            file_names="basename" if options.strict or options.output_format == "azureml" else "path",
-        )
 
     def _listed(self, spec: InputSpec) -> tuple[Scanner | None, Listing | None]:
         """List the input as a run does; where that refuses all for the sake of some files, go on with the others."""
@@ -184,9 +174,8 @@ class _Look:
             self.notes.error(str(error))
             return (None, None) if spec.unknown == "fail" else self._listed(replace(spec, unknown="fail"))
         self.notes.checked |= {"files": len(listing.files), "skipped": dict(listing.skipped)}
-        hints = {"nested": " (--recursive takes them)", "hidden": " (names that begin with _ or .)"}
-        for reason, count in listing.skipped:
-            self.notes.warning(f"skipped {number(count, f'{reason} file')}{hints.get(reason, '')}")
+        for text in skipped_texts(listing):
+            self.notes.warning(text)
         empty = [file.name for file in listing.files if not file.size_bytes]
         if empty:
             self.notes.warning(f"{listed(empty)} {'is' if len(empty) == 1 else 'are'} empty")
@@ -205,7 +194,8 @@ class _Look:
         if trial is not None and batch is not None:
             trial.probe(batch, grid, len(files))
         columns = trial.columns if trial is not None else signed_columns(self.options, target)
-        samples = self._sampled(replace(self._read_plan(spec.dialect), columns=columns), files)
+        plan = read_plan(self.options, spec.dialect, columns=columns, values=self.values)
+        samples = self._sampled(plan, files)
         if trial is None or batch is None:
             return None
         seconds = trial.score(batch, causes_told(samples))

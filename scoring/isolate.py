@@ -23,7 +23,7 @@ from scoring.cell_score import CellScore, read_any
 from scoring.cells import Cell, Slice
 from scoring.columns import Column, prediction_columns
 from scoring.errors import InputError, PredictionError
-from scoring.readers import CellInput, _locate, fetch, give_up
+from scoring.readers import CellInput, fetch, give_up, locate
 from scoring.text import value_texts
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _entries(held: _Held, part: Slice, rows: list[int], reasons: Mapping[int, st
         data = fetch(part)
         head, body = data[: part.skip_bytes], data[part.skip_bytes :]
         inside = [number - part.first_row for number in numbers]
-        lines = [line for line, _ in _locate(part, head, body, inside, held.plan.dialect)]
+        lines = [line for line, _ in locate(part, head, body, inside, held.plan.dialect)]
     values = _values(held.read.table, rows) if held.plan.quarantine_values else None
     for place, (row, number, line) in enumerate(zip(rows, numbers, lines, strict=True)):
         entry: dict[str, Any] = {"file": part.name, "row": number, "line": line}

@@ -511,7 +511,7 @@ def _quarantine(run: _Run, misfits: Misfits, plan: ReadPlan, result: CellInput) 
     position = 0
     for part, head, body in zip(run.slices, run.heads, run.bodies, strict=True):
         inside = [row - position for row in rows[bisect_left(rows, position) : bisect_left(rows, position + part.rows)]]
-        for row, (line, text) in zip(inside, _locate(part, head, body, inside, plan.dialect), strict=True):
+        for row, (line, text) in zip(inside, locate(part, head, body, inside, plan.dialect), strict=True):
             note_misfits(part, row, misfits[row + position], plan, result, line=line, text=text)
         position += part.rows
 
@@ -556,7 +556,7 @@ def _omit_values(entry: dict[str, Any]) -> None:
         del other["value"]
 
 
-def _locate(part: Slice, head: bytes, body: bytes, rows: Sequence[int], dialect: Dialect) -> Iterator[tuple[int, str]]:
+def locate(part: Slice, head: bytes, body: bytes, rows: Sequence[int], dialect: Dialect) -> Iterator[tuple[int, str]]:
     """Find the physical line and the text of rows of a slice, given in order."""
     if not rows:
         return

@@ -150,6 +150,11 @@ class LoadFailed:
     refused: bool = False
     goes_on: bool = False
 
+    @property
+    def told(self) -> str:
+        """What a person is told: of a death the last words are all that is known; a failure said why."""
+        return f"{self.reason}\n{self.detail}" if "died" in self.reason and self.detail else self.reason
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:

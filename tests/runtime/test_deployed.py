@@ -171,7 +171,7 @@ def test_tags_are_options_of_the_deployment(
 @pytest.mark.parametrize("name", ["output_action", "environment_variables", "code", "scoring_script", "arguments"])
 def test_what_only_the_file_says(name: str) -> None:
     """No invocation overrides it (contract 6.2)."""
-    wanted = f"{name}: no invocation can override it (contract 6.2); set it in the deployment's YAML"
+    wanted = f"{name}: no invocation can override it; set it in the deployment's YAML"
     assert refused(**{name: ("a",)}) == wanted
 
 

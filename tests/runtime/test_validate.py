@@ -471,6 +471,15 @@ def test_script_that_fails(tmp_path: Path, how: dict[str, str], expected: str) -
     assert "ok: looked into 3 of 3 files" in lines
 
 
+def test_init_that_fails_in_the_first_process_only(tmp_path: Path) -> None:
+    """As in a run, it is tried once more in a fresh process, and nothing is said of it."""
+    mark = tmp_path / "mark"
+    init = f"import pathlib; mark = pathlib.Path({str(mark)!r}); old = mark.exists(); mark.touch(); 1 / old"
+    folder = deployment(tmp_path / "job", init=init)
+    assert errors(look_at(folder)) == []
+    assert mark.exists()
+
+
 def test_script_that_hangs(tmp_path: Path) -> None:
     """It has the time that the deployment gives it."""
     folder = deployment(tmp_path / "words", run="__import__('time').sleep(600)")
