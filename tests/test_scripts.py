@@ -345,7 +345,7 @@ def test_shutdown_that_fails(tmp_path: Path, body: str, said: str) -> None:
 
 def test_shutdown_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has its time, and no more."""
-    monkeypatch.setattr("runtime.job.SHUTDOWN_S", 1.0)
+    monkeypatch.setattr("runtime.hiring.SHUTDOWN_S", 1.0)
     outcome = ScriptJob(tmp_path, scoring_script(top=SHUTDOWN.format(body="time.sleep(600)"))).run()
     assert outcome.lines == ALL
     assert outcome.receipt["timings"]["total_s"] < 10
