@@ -12,13 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored, Tried, Try
+from runtime.engines import (
+    Engine,
+    Event,
+    Failed,
+    LoadFailed,
+    Probe,
+    Probed,
+    Ready,
+    Reduced,
+    Returned,
+    Score,
+    Scored,
+    Tried,
+    Try,
+)
 from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError, WorkerError
 from runtime.isolating import Isolating
 from runtime.logs import NOTHING_SUCCEEDED, stalled
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
-from runtime.progress import Progress
+from runtime.progress import OUT_OF_MEMORY, Progress
 from runtime.record import JobRecord
 from runtime.score_file import ScoreFile
 from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
@@ -52,6 +66,10 @@ class Observer(Protocol):
 
     def failed(self, event: Failed, batch: MiniBatch) -> None:
         """Learn that an attempt failed."""
+        ...
+
+    def reduced(self, event: Reduced) -> None:
+        """Learn that fewer workers go on."""
         ...
 
     def tick(self) -> None:
@@ -221,10 +239,19 @@ class Dispatch:
                 batch = self.progress.failed(event)
                 self.observer.failed(event, batch)
                 self.progress.check_limit(self.plan.rows if self.plan.complete else None)
-            case Returned() if self._isolating.returned(event.number):
-                self.progress.set_aside(event)
+            case Reduced():
+                self.progress.deaths[OUT_OF_MEMORY] += 1
+                self.observer.reduced(event)
             case Returned():
-                self.progress.returned(event)
+                self._returned(event)
+
+    def _returned(self, event: Returned) -> None:
+        if event.number < 0:
+            self._probe = "unknown"
+        elif self._isolating.returned(event.number):
+            self.progress.set_aside(event)
+        else:
+            self.progress.returned(event)
 
     def _load_failed(self, event: LoadFailed) -> None:
         self.observer.load_failed(event)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.dispatch import Dispatch
-from runtime.engines import Engine, Failed, LoadFailed, Ready, Score, Scored
+from runtime.engines import Engine, Failed, LoadFailed, Ready, Reduced, Score, Scored
 from runtime.logs import JobLogs
 from runtime.progress import UNNAMED, Progress
+from runtime.running import RunningMark
 from scoring.cells import MiniBatch
 
 __all__ = ["Following", "Report", "named"]
@@ -70,6 +71,7 @@ class Following:
         self.report = Report()
         self.logs = logs
         self.versions: dict[str, str] = {}
+        self.mark: RunningMark | None = None
         self._watch = watch
         self._notice = notice
         self._check = check
@@ -139,6 +141,10 @@ class Following:
             attempts=attempts,
         )
 
+    def reduced(self, event: Reduced) -> None:
+        """Note that memory is too little for all workers."""
+        self._notice(f"warning: {event.reason}")
+
     def tick(self) -> None:
         """Let the watcher look, and stop the job if it must."""
         dispatch = self._dispatch
@@ -146,12 +152,15 @@ class Following:
             if dispatch.plan.complete:
                 self.report.estimated_rows = dispatch.plan.rows
             self.report.resumed_rows = dispatch.resumed_rows
+            self.report.workers = dispatch.engine.workers
             if self.logs is not None:
                 progress = dispatch.progress
                 done = len(progress.parts) + len(progress.abandoned)
                 threshold = progress.threshold.files if progress.threshold is not None else -1
                 self.logs.progress(dispatch.plan.taken, done, progress.failed_count, threshold, self._left_s())
             self._tell_slow(dispatch.engine)
+            if self.mark is not None:
+                self.mark.see(dispatch.engine.workers, loaded=bool(self.report.scoring_since))
         self._watch(self.report)
         self._check()
 

@@ -8,6 +8,7 @@ from typing import IO
 from runtime.engines import DEFAULT_END_S, Engine, Setup
 from runtime.forkserver import ForkServer, forks
 from runtime.limits import usable_cpus
+from runtime.memory import find_memory
 from runtime.options import Options
 from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget
@@ -53,7 +54,7 @@ def make_engine(
     threads = worker_threads(options, target)
     if server is None and forks(options.engine):
         server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment))
-    return LocalEngine(workers, threads=threads, log=log, server=server)
+    return LocalEngine(workers, threads=threads, log=log, server=server, memory=find_memory())
 
 
 def read_plan(options: Options, dialect: Dialect, *, columns: Sequence[ColumnSpec], values: bool) -> ReadPlan:

@@ -10,20 +10,16 @@ Decisions only: `runtime.dispatch` submits the work and brings the outcomes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime.engines import Failed, Score, Tried, Try
 from runtime.isolation import Failure, Isolation, IsolationBudget, fails_alike, too_slow
 from runtime.plan import Plan
-from runtime.progress import Abandoned, Progress
+from runtime.progress import Abandoned, Progress, cause_of
 from scoring.cells import Cell, MiniBatch
 
-__all__ = ["Isolating", "cause_of"]
-
-_IN_BRACKETS = re.compile(r"\((.*)\)\Z")
-
+__all__ = ["Isolating"]
 
 @dataclass(slots=True)
 class _Case:
@@ -143,15 +139,3 @@ class Isolating:
         scored, files = self._progress.scored, self._plan.file_count
         reason = fails_alike(self._failures, scored=scored, isolated=self.isolated, batches=batches, files=files)
         return reason or too_slow(self._failures, scored=scored, batches=batches, timeout_s=timeout_s or 0.0)
-
-
-def cause_of(event: Failed) -> str:
-    """Name the cause of a failed attempt in a word or two: the exception's text, a signal, the time."""
-    if event.kind == "timeout":
-        return "timeout"
-    if event.kind == "crashed":
-        found = _IN_BRACKETS.search(event.reason)
-        cause = found[1] if found is not None else event.reason
-        return cause.replace("SIGKILL", "killed")
-    return event.reason
-

@@ -37,6 +37,7 @@ from runtime.progress import MAX_ATTEMPTS, ErrorThreshold, Progress
 from runtime.receipt import Receipt, build_receipt, header_line, inputs_digest
 from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
+from runtime.running import RunningMark, workers_after
 from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
@@ -176,6 +177,9 @@ class Job:
         if record.cell_rows != grid.cell_rows or output.job() is None:
             record = replace(record, cell_rows=grid.cell_rows)
             output.record_job(record.to_json())
+        mark = self._mark(output, engine)
+        if mark is not None:
+            stack.callback(mark.end)
         engine.start(self._setup(record, target, spec, output))
         estimated_cells = grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files)
         dispatch = Dispatch(
@@ -214,6 +218,21 @@ class Job:
             # what its shutdown function writes belongs to the output
             engine.close()
         return self._publish(output, dispatch, listing, target)
+
+    def _mark(self, output: ScoreFile, engine: Engine) -> RunningMark | None:
+        """Leave a mark that a killed driver leaves behind, and start with fewer workers where one did."""
+        if engine.memory is None:
+            return None
+        mark = RunningMark(path=output.staging / "running.json", memory=engine.memory)
+        left = mark.left()
+        text = ""
+        if left is not None:
+            engine.workers, text = workers_after(left, engine.workers)
+        if text:
+            self._notice(text)
+        mark.begin(engine.workers, fewer=bool(text))
+        self._following.mark = mark
+        return mark
 
     @property
     def _report(self) -> Report:
@@ -437,7 +456,8 @@ class Job:
                 "resumed_rows": dispatch.resumed_rows,
                 "attempts": progress.attempts,
                 "retries": progress.retries,
-                "worker_deaths": progress.deaths,
+                "worker_deaths": progress.deaths.total(),
+                "death_causes": dict(progress.deaths),
                 "probes": dispatch.probes,
             },
             timings={

@@ -6,29 +6,29 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["usable_cpus"]
+__all__ = ["CGROUP", "cgroup_folders", "usable_cpus"]
 
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable_cpus(cgroup: Path = _CGROUP) -> int:
+def usable_cpus(cgroup: Path = CGROUP) -> int:
     """Count the CPUs this process may use: its affinity, and the quota of its cgroups (v1 and v2), rounded up."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    quotas = [quota for folder in _folders(cgroup) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in cgroup_folders("cpu", cgroup) if (quota := _quota(folder)) is not None]
     return max(1, min([cpus, *(math.ceil(quota) for quota in quotas)]))
 
 
-def _folders(cgroup: Path) -> list[Path]:
-    """List the cgroup folders that bind this process: its own and all above it."""
-    folders = [cgroup, cgroup / "cpu", cgroup / "cpu,cpuacct"]
+def cgroup_folders(controller: str, cgroup: Path = CGROUP) -> list[Path]:
+    """List the cgroup folders of a controller that bind this process: its own and all above it."""
+    folders = [cgroup, cgroup / controller, cgroup / "cpu,cpuacct"]
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
         return folders
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         folder = (cgroup / controllers if controllers else cgroup) / path.lstrip("/")
         while folder != cgroup and cgroup in folder.parents:

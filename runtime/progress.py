@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from runtime.errors import OutputBusyError, PredictionError, ScorelineError, Thr
 from scoring.cells import MiniBatch, SliceAccount
 
 __all__ = [
-    "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_text", "other_columns",
+    "OUT_OF_MEMORY", "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_of",
+    "cause_text", "other_columns",
 ]  # fmt: skip
 
 MAX_ATTEMPTS = 2
@@ -20,6 +22,8 @@ DEFAULT_ROWS = 10
 UNNAMED = "run() returned fewer results than files"
 """The cause of failed files that a scoring script did not name (contract 2.3)."""
 SHOWN_FILES = 3
+OUT_OF_MEMORY = "killed, likely out of memory"
+_IN_BRACKETS = re.compile(r"\((.*)\)\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,7 @@ class Progress:
         columns: names of the output's columns, once known.
         attempts: attempts that ended, in good or ill.
         retries: attempts that failed and were made again.
-        deaths: workers that died.
+        deaths: workers that died, by cause.
         error: why the job must stop.
     """
 
@@ -141,7 +145,7 @@ class Progress:
     bytes_done: int = 0
     attempts: int = 0
     retries: int = 0
-    deaths: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
     error: ScorelineError | None = None
     detail: str = ""
     _retry: deque[MiniBatch] = field(default_factory=deque)
@@ -224,7 +228,7 @@ class Progress:
         """Take the bad outcome of an attempt: try again, elsewhere; then give the mini-batch up, or stop the job."""
         batch = self._running.pop(event.number)
         self.attempts += 1
-        self.deaths += event.kind in ("crashed", "timeout")
+        self._count_death(event)
         self._failures[event.number] += 1
         self.detail = self.detail or event.detail
         if event.kind == "storage":
@@ -254,7 +258,12 @@ class Progress:
     def set_aside(self, event: Failed | Returned) -> None:
         """Take the end of work that is no attempt: a probe, or scoring without the rows found so far."""
         self._running.pop(event.number, None)
-        self.deaths += isinstance(event, Failed) and event.kind in ("crashed", "timeout")
+        if isinstance(event, Failed):
+            self._count_death(event)
+
+    def _count_death(self, event: Failed) -> None:
+        if event.kind in ("crashed", "timeout"):
+            self.deaths[cause_of(event)] += 1
 
     def split_off(self, part: MiniBatch, whole: MiniBatch, place: int) -> None:
         """Take a part of a mini-batch that failed, to be tried once by itself, at its place in the plan."""
@@ -328,6 +337,17 @@ class Progress:
         if not self.causes:
             return "no cause known"
         return cause_text(*self.causes.most_common(1)[0])
+
+
+def cause_of(event: Failed) -> str:
+    """Name the cause of a failed attempt in a word or two: the exception's text, a signal, the time."""
+    if event.kind == "timeout":
+        return "timeout"
+    if event.kind == "crashed":
+        found = _IN_BRACKETS.search(event.reason)
+        cause = found[1] if found is not None else event.reason
+        return cause.replace("SIGKILL", "killed")
+    return event.reason
 
 
 def other_columns(known: tuple[str, ...], found: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Literal, Protocol
 
+from runtime.memory import Memory
 from scoring.cells import Cell, MiniBatch, SliceAccount
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec, ScriptSpec
 
@@ -22,6 +23,7 @@ __all__ = [
     "Probe",
     "Probed",
     "Ready",
+    "Reduced",
     "Returned",
     "Running",
     "Score",
@@ -234,8 +236,23 @@ class Returned:
     number: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduced:
+    """Memory is too little for all workers: one was stopped, or killed by the kernel, and the others go on.
+
+    Attributes:
+        worker: which one.
+        workers: how many are left.
+        reason: one sentence.
+    """
+
+    worker: int
+    workers: int
+    reason: str
+
+
 Work = Probe | Score | Try
-Event = Ready | LoadFailed | Probed | Tried | Scored | Failed | Returned
+Event = Ready | LoadFailed | Probed | Tried | Scored | Failed | Returned | Reduced
 
 
 def number_of(work: Work) -> int:
@@ -263,10 +280,12 @@ class Engine(Protocol):
     """A set of workers.
 
     Attributes:
-        workers: how many there are.
+        workers: how many there are; to be changed before they start.
+        memory: the limits under which the kernel kills them; None where there are none.
     """
 
     workers: int
+    memory: Memory | None
 
     def start(self, setup: Setup) -> None:
         """Have every worker load the model; each answers with `Ready` or `LoadFailed`."""

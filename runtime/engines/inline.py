@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 
 from runtime.engines import Event, Running, Setup, Work
 from runtime.errors import ScorelineError
+from runtime.memory import Memory
 from runtime.worker import Worker, load_failed
 
 __all__ = ["InlineEngine"]
@@ -21,6 +22,7 @@ class InlineEngine:
     """One worker without a process. A model that kills its process kills the caller."""
 
     workers = 1
+    memory: Memory | None = None
 
     def __init__(self) -> None:
         self._worker: Worker | None = None

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
@@ -26,6 +26,7 @@ from runtime.engines import (
     LoadFailed,
     Probe,
     Ready,
+    Reduced,
     Returned,
     Running,
     Score,
@@ -34,6 +35,7 @@ from runtime.engines import (
     number_of,
 )
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
+from runtime.memory import Memory, private_bytes, size_text
 from scoring.log_paths import stderr_path
 from scoring.specs import ScriptSpec
 
@@ -47,6 +49,12 @@ LOG_TAIL_CHARS = 2_000
 EXIT_WAIT_S = 5.0
 MAX_EARLY_DEATHS = 3
 """So many deaths in a row without a result between them, and dead workers are not replaced."""
+ACT_AT = 0.9
+ACT_ALONE_AT = 0.97
+"""The share of the memory limit at which the largest worker is stopped, or the only one."""
+LOOK_S = 0.1
+RELIEF_S = 0.5
+"""How long what a worker leaves takes to be free again."""
 
 
 class _Process:
@@ -62,6 +70,7 @@ class _Process:
         self.work: deque[Work] = deque()
         self.since = time.monotonic()
         self.done = 0
+        self.alone = False
 
     def allowed_s(self, setup: Setup | None) -> float | None:
         """Say how long the load, or the work in hand, may take; None: for ever."""
@@ -81,10 +90,20 @@ class LocalEngine:
         threads: native threads of each worker.
         log: an open file that takes what the workers print.
         server: the fork server they come from; None spawns each.
+        memory: the limits under which the kernel kills; None where there are none.
     """
 
-    def __init__(self, workers: int, *, threads: int, log: IO[bytes], server: ForkServer | None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        threads: int,
+        log: IO[bytes],
+        server: ForkServer | None,
+        memory: Memory | None = None,
+    ) -> None:
         self.workers = workers
+        self.memory = memory
         self._threads = threads
         self._log = log
         self._server = server
@@ -97,6 +116,9 @@ class LocalEngine:
         self._loaded = False
         self._lost: list[Event] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
+        self._looked = 0.0
+        self._reduced_by: Counter[int] = Counter()
+        self._too_big: set[int] = set()
 
     def start(self, setup: Setup) -> None:
         """See `Engine.start`."""
@@ -109,6 +131,7 @@ class LocalEngine:
         taken = {process.slot for process in self._processes.values()}
         slot = min(set(range(len(taken) + 1)) - taken)
         process = _Process(self._numbers, ours, slot)
+        process.alone = not self._processes
         self._numbers += 1
         with theirs:
             if self._server is not None:
@@ -175,11 +198,14 @@ class LocalEngine:
             elif self._server is not None and source is self._server.socket:
                 self._server.read()
         events += self._overdue()
+        events += self._relieve()
         return events
 
     def _until(self, timeout_s: float) -> float:
         now = time.monotonic()
         limits = [(process.since, process.allowed_s(self._setup)) for process in self._processes.values()]
+        if self.memory is not None:
+            timeout_s = min(timeout_s, LOOK_S)
         return max(0.0, min([timeout_s, *(since + allowed - now for since, allowed in limits if allowed is not None)]))
 
     def _overdue(self) -> list[Event]:
@@ -197,6 +223,55 @@ class LocalEngine:
                 reason = f"the worker was not ready within {allowed:g} s"
                 events += self._not_loaded(process, LoadFailed(worker=process.number, reason=reason))
         return events
+
+    def _relieve(self) -> list[Event]:
+        """Stop the largest worker before the kernel kills it, or all of them with the driver."""
+        now = time.monotonic()
+        if self.memory is None or not self._processes or now < self._looked + LOOK_S:
+            return []
+        self._looked = now
+        alone = len(self._processes) == 1
+        if self.memory.share() < (ACT_ALONE_AT if alone else ACT_AT):
+            return []
+        # nothing is lost with one that still loads
+        process = max(self._processes.values(), key=lambda each: (not each.ready, private_bytes(self._pid(each))))
+        self._looked = now + RELIEF_S
+        self._kill(process)
+        return self._died(process, "SIGKILL, likely out of memory")
+
+    def _short_of_memory(self, process: _Process) -> list[Event] | None:
+        """Go on with fewer workers where memory was too little for one; None where it was alone, and it is to blame.
+
+        What it was doing is no attempt: another worker may have taken the memory. Where the same work ends the last
+        worker too, it was this work, and the others come back.
+        """
+        assert self.memory is not None
+        number = number_of(process.work[0]) if process.ready and process.work else None
+        if number in self._too_big or (process.alone and not process.ready):
+            return None
+        if len(self._processes) == 1:
+            if not process.ready:
+                # it began beside others, whose memory is free now
+                self._forget(process)
+                self._hire()
+                return []
+            if number is not None and self._reduced_by[number]:
+                self._too_big.add(number)
+                for _ in range(self._reduced_by.pop(number)):
+                    self.workers += 1
+                    self._hire()
+            return None
+        self._forget(process)
+        self.workers -= 1
+        if number is not None:
+            self._reduced_by[number] += 1
+        doing = "worked" if process.ready else "loaded the model"
+        reason = (
+            f"memory is too little for {self.workers + 1} workers: worker {process.number} was stopped while it {doing}"
+            f" (limit {size_text(self.memory.limit_bytes)}); going on with {self.workers}"
+        )
+        returned = [Returned(number=number_of(work)) for work in process.work]
+        return [*returned, Reduced(worker=process.number, workers=self.workers, reason=reason)]
 
     def _receive(self, process: _Process) -> list[Event]:
         try:
@@ -224,8 +299,15 @@ class LocalEngine:
         self._hire()
         return [replace(event, goes_on=True)]
 
-    def _died(self, process: _Process) -> list[Event]:
-        reason = f"the worker process died ({self._cause(process)})"
+    def _died(self, process: _Process, cause: str = "") -> list[Event]:
+        hungry = bool(cause)
+        cause = cause or self._cause(process)
+        if self.memory is not None and "SIGKILL" in cause:
+            # by the driver, or by the kernel
+            hungry = self.memory.killed_again() or hungry
+        if hungry and (events := self._short_of_memory(process)) is not None:
+            return events
+        reason = f"the worker process died ({cause})"
         if not process.ready:
             self._forget(process)
             self._load_deaths += 1
@@ -318,11 +400,14 @@ class LocalEngine:
         # Python writes it behind the traceback of a crash, and it is longer than that
         return re.sub("\n+Extension modules: .*", "", text)[-LOG_TAIL_CHARS:]
 
-    def _kill(self, process: _Process) -> None:
+    def _pid(self, process: _Process) -> int:
+        """Return its pid; 0 while that is not known."""
         if process.popen is not None:
-            pid = process.popen.pid
-        else:
-            pid = self._server.pids.get(process.number, 0) if self._server is not None else 0
+            return process.popen.pid
+        return self._server.pids.get(process.number, 0) if self._server is not None else 0
+
+    def _kill(self, process: _Process) -> None:
+        pid = self._pid(process)
         if pid:
             # the whole session, for its children's sake
             for kill in (os.killpg, os.kill):

@@ -64,7 +64,7 @@ def test_scored_mini_batch_is_done(progress: Progress) -> None:
     assert progress.idle
     assert progress.parts == {0: ("key 0", 100)}
     assert (progress.rows, progress.scored, progress.quarantined, progress.given_up) == (10, 8, 2, 0)
-    assert (progress.attempts, progress.retries, progress.deaths) == (1, 0, 0)
+    assert (progress.attempts, progress.retries, progress.deaths.total()) == (1, 0, 0)
     assert progress.files["0.csv"].scored == 8
     assert progress.bytes_done == 50
     assert progress.columns == ("prediction",)
@@ -85,7 +85,7 @@ def test_failed_mini_batch_is_tried_once_more(
     assert progress.again() is None
     progress.started(again)
     progress.scored_batch(scored(0))
-    assert (progress.attempts, progress.retries, progress.deaths) == (2, 1, deaths)
+    assert (progress.attempts, progress.retries, progress.deaths.total()) == (2, 1, deaths)
 
 
 @pytest.mark.parametrize("kind", ["error", "timeout", "crashed"])

@@ -1,0 +1,109 @@
+"""How much memory this container may use, and how much of it is used."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.limits import CGROUP, cgroup_folders
+
+__all__ = ["Memory", "find_memory", "private_bytes", "size_text"]
+
+_NO_LIMIT = 2**60
+_V2 = ("memory.max", "memory.current", "")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+
+
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """The memory limits that bind this process, which the kernel enforces by killing.
+
+    Attributes:
+        limit_bytes: the smallest of them.
+        peak: the largest share of a limit that was seen in use, from 0 to 1.
+    """
+
+    limit_bytes: int
+    peak: float = 0.0
+    _limits: list[tuple[Path, int, str, str]] = field(repr=False)
+    _kills: int = 0
+
+    def __post_init__(self) -> None:
+        self._kills = self._count_kills()
+
+    def share(self) -> float:
+        """Tell how much of the limit that is nearest is in use, without what the kernel could take back at once."""
+        used = max(_used_bytes(folder, usage, prefix) / limit for folder, limit, usage, prefix in self._limits)
+        self.peak = max(self.peak, used)
+        return used
+
+
+    def killed_again(self) -> bool:
+        """Tell whether the kernel has killed a process for want of memory that was not asked about yet."""
+        killed = self._count_kills() > self._kills
+        self._kills += killed
+        return killed
+
+    def _count_kills(self) -> int:
+        return sum(
+            _stat(folder / name).get("oom_kill", 0)
+            for folder, *_ in self._limits
+            for name in ("memory.events", "memory.oom_control")
+        )
+
+
+def find_memory(cgroup: Path = CGROUP) -> Memory | None:
+    """Find the limits of the cgroups (v1 and v2) of this process; None where there are none."""
+    limits: list[tuple[Path, int, str, str]] = []
+    for folder in cgroup_folders("memory", cgroup):
+        for limit, usage, prefix in (_V2, _V1):
+            found = _number(folder / limit)
+            if found is not None and found < min(_NO_LIMIT, _installed_bytes()):
+                limits.append((folder, found, usage, prefix))
+    if not limits:
+        return None
+    return Memory(limit_bytes=min(limit for _, limit, _, _ in limits), _limits=limits)
+
+
+def private_bytes(pid: int) -> int:
+    """Return the bytes that a process would give back if it ended; 0 where it has ended."""
+    try:
+        _, resident, shared = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def size_text(size_bytes: int) -> str:
+    """Write a size for a person."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.3g} {name}"
+    return f"{size_bytes:,} bytes"
+
+
+def _used_bytes(folder: Path, usage: str, prefix: str) -> int:
+    stat = _stat(folder / "memory.stat")
+    return (_number(folder / usage) or 0) - sum(stat.get(f"{prefix}{name}_file", 0) for name in ("inactive", "active"))
+
+
+def _stat(path: Path) -> dict[str, int]:
+    """Read a file of names and numbers; nothing where there is none."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    return {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        # "max", or no such file
+        return None
+
+
+def _installed_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,30 @@
+"""A model, as code, that holds so much memory as it is told to, and takes more for some rows."""
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+def taken(mebibytes: int) -> npt.NDArray[np.uint8]:
+    """Take memory, every page of it, in steps that can be watched."""
+    whole = np.empty(mebibytes * 2**20, np.uint8)
+    for start in range(0, len(whole), 16 * 2**20):
+        whole[start : start + 16 * 2**20 : 4096] = 1
+    return whole
+
+
+class Hungry(mlflow.pyfunc.PythonModel):
+    """What MLflow loads: it answers twice the value."""
+
+    def load_context(self, context: object) -> None:
+        """Hold what the configuration says."""
+        self.held = taken(int(context.model_config["hold_mib"]))  # type: ignore[attr-defined]
+
+    def predict(self, model_input: pd.DataFrame) -> object:
+        """Take, and let go of, what the hungriest row wants."""
+        taken(int(model_input["mib"].max()))
+        return model_input["value"] * 2
+
+
+mlflow.models.set_model(Hungry())
