@@ -36,11 +36,16 @@ class FileAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """Where the rows of one job are in the score file, its header before them, and how many."""
+    """Where the rows of one job are in the score file, its header before them, and how many.
+
+    Attributes:
+        lost: offset and length of its lines in the quarantine; None where the receipt does not say.
+    """
 
     offset: int
     length: int
     rows: int
+    lost: tuple[int, int] | None = None
 
     @property
     def stop(self) -> int:
@@ -190,7 +195,7 @@ def _account(content: dict[str, Any]) -> Account:
         rows={kind: _count(content["rows"], kind) for kind in ("read", *KINDS)},
         files=files,
         appended=tuple(
-            Appended(**{name: _count(each, name) for name in ("offset", "length", "rows")})
+            Appended(**{name: _count(each, name) for name in ("offset", "length", "rows")}, lost=_lost_range(each))
             for each in content["appended"]
         ),
         parts_bytes=sum(_count(content["parts"], key) for key in content["parts"]),
@@ -198,6 +203,11 @@ def _account(content: dict[str, Any]) -> Account:
         shown=shown,
         settings=settings,
     )
+
+
+def _lost_range(appended: dict[str, Any]) -> tuple[int, int] | None:
+    lost = appended.get("quarantine")
+    return None if lost is None else (_count(lost, "offset"), _count(lost, "length"))
 
 
 def _count(content: dict[str, Any], name: str) -> int:

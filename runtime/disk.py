@@ -1,18 +1,27 @@
-"""Files on disk: copied by the kernel where it can, linked into place, made durable."""
+"""Files on disk: made, copied by the kernel where it can, put into place in one step where it can, made durable."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["copy_into", "crc32", "has_bytes", "link_new", "sha256", "sync_folder", "version"]
+from runtime.disk_abilities import REFUSED, DiskAbilities
+
+__all__ = [
+    "copy_into", "crc32", "create_new", "finish_placing", "has_bytes", "place", "sha256", "sync", "sync_folder",
+    "version", "write_all", "write_new",
+]  # fmt: skip
 
 _COPY_BYTES = 8 * 2**20
+_PLACING = ".placing"
 
 
 def version(path: Path) -> dict[str, Any] | None:
@@ -24,9 +33,8 @@ def version(path: Path) -> dict[str, Any] | None:
     return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
 
 
-def crc32(path: Path) -> int:
-    """Return the CRC-32 of a file."""
-    crc = 0
+def crc32(path: Path, crc: int = 0) -> int:
+    """Return the CRC-32 of a file; `crc` is that of what comes before it."""
     with open(path, "rb") as file:
         while data := file.read(_COPY_BYTES):
             crc = zlib.crc32(data, crc)
@@ -35,13 +43,91 @@ def crc32(path: Path) -> int:
 
 def has_bytes(path: Path, size_bytes: int, crc: int) -> bool:
     """Tell whether a file is there with this size and CRC-32."""
-    return path.exists() and path.stat().st_size == size_bytes and crc32(path) == crc
+    try:
+        return path.stat().st_size == size_bytes and crc32(path) == crc
+    except FileNotFoundError:
+        return False
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def create_new(path: Path) -> int:
+    """Open a file that is not there yet, for writing.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: the folder cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o666)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    return os.open(path, flags, 0o666)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of some bytes to an open file."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet, and make it durable.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left then.
+    """
+    descriptor = create_new(path)
+    try:
+        try:
+            write_all(descriptor, data)
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def sync(descriptor: int) -> None:
+    """Make an open file durable, where the file system can.
+
+    Raises:
+        OSError: it fails at it.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in a folder durable, where the file system can.
+
+    Raises:
+        OSError: it fails at it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        return
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def copy_into(target: int, path: Path) -> None:
@@ -52,50 +138,104 @@ def copy_into(target: int, path: Path) -> None:
     """
     with open(path, "rb") as source:
         left = os.fstat(source.fileno()).st_size
-        copy = os.copy_file_range if hasattr(os, "copy_file_range") else None
-        while left and copy is not None:
-            try:
-                copied = copy(source.fileno(), target, left)
-            except OSError as error:
-                if error.errno in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
-                    copy = None
-                    break
-                raise
-            if not copied:
-                break
-            left -= copied
+        # where it fails, reading and writing does so too, if it must
+        with suppress(OSError, AttributeError):
+            while left and (copied := os.copy_file_range(source.fileno(), target, left)):
+                left -= copied
         while left and (data := source.read(min(left, _COPY_BYTES))):
-            view = memoryview(data)
-            left -= len(view)
-            while view:
-                view = view[os.write(target, view) :]
+            write_all(target, data)
+            left -= len(data)
         if left:
             raise OSError(errno.EIO, "a part became shorter", str(path))
 
 
-def link_new(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless that is taken.
+def place(whole: Path, path: Path, *, replace: bool, abilities: DiskAbilities) -> None:
+    """Give a whole and durable file its name, which leaves the old one: in one step, where the file system can.
+
+    Where it cannot, a mark beside the file says so as long as it lasts, for `finish_placing`.
+
+    Args:
+        whole: the file.
+        path: its name to be.
+        replace: whether a file that has the name goes.
+        abilities: what is known of the file system.
 
     Raises:
-        FileExistsError: it is taken.
+        FileExistsError: the name is taken, and that file was to stay.
         OSError: the folder cannot be written.
     """
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        # no hard links here: the claim alone keeps others away
-        os.rename(temporary, path)
+    if not replace:
+        if abilities.links and _done(lambda: os.link(whole, path)):
+            os.unlink(whole)
+            return
+        # the claim alone keeps others away
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if (abilities.replaces or (abilities.renames and not replace)) and _done(lambda: os.replace(whole, path)):
         return
-    os.unlink(temporary)
+    mark = whole.with_name(whole.name + _PLACING)
+    mark.unlink(missing_ok=True)
+    write_new(mark, json.dumps({"size_bytes": whole.stat().st_size, "crc32": crc32(whole)}).encode())
+    if replace:
+        path.unlink(missing_ok=True)
+    if not (abilities.renames and _done(lambda: os.rename(whole, path))):
+        _copy(whole, path)
+        whole.unlink()
+    mark.unlink()
 
 
-def sync_folder(path: Path) -> None:
-    """Make names in a folder durable, where the file system can."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def finish_placing(whole: Path, path: Path) -> None:
+    """End what `place` was doing when its process was killed, if it was.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    mark = whole.with_name(whole.name + _PLACING)
+    try:
+        content = json.loads(mark.read_bytes())
+    except (FileNotFoundError, ValueError):
+        # not begun
+        return
+    ours = not os.path.lexists(path) or _begins(path, whole)
+    if has_bytes(whole, content["size_bytes"], content["crc32"]) and ours:
+        path.unlink(missing_ok=True)
+        _copy(whole, path)
+        whole.unlink()
+    mark.unlink()
+
+
+def _copy(whole: Path, path: Path) -> None:
+    """Copy a file to a name that is free."""
+    descriptor = create_new(path)
+    try:
+        copy_into(descriptor, whole)
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+    if path.stat().st_size != whole.stat().st_size or crc32(path) != crc32(whole):
+        raise OSError(errno.EIO, "it is not what was written to it", str(path))
+
+
+def _begins(path: Path, whole: Path) -> bool:
+    """Tell whether a file is a copy of another that was not ended: its first bytes, and zeros that no disk had yet."""
+    with open(path, "rb") as copied, open(whole, "rb") as source:
+        same = True
+        while data := copied.read(_COPY_BYTES):
+            expected = source.read(len(data))
+            if not same or data != expected:
+                alike = takewhile(lambda pair: pair[0] == pair[1], zip(data, expected, strict=False)) if same else ()
+                if data[sum(1 for _ in alike) :].strip(b"\0"):
+                    return False
+                same = False
+    return True
+
+
+def _done(call: Callable[[], object]) -> bool:
+    """Tell whether a call is done; False where the file system refuses such calls."""
+    try:
+        call()
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        return False
+    return True

@@ -106,6 +106,7 @@ def worker_setup(
         scorer=target.scorer(options, threads=threads, work=str(output.work), logs=logs),
         plan=plan,
         staging=str(output.parts),
+        abilities=output.abilities,
         fingerprint=fingerprint,
         logs=logs,
         load_attempts=2 if target.by_file else 1,

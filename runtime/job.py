@@ -147,9 +147,7 @@ class Job:
             stack.callback(self._server.stop)
         target = find_target(options, stack, self._notice)
         # workers and scanner start while this process goes on reading
-        engine = make_engine(
-            options, target, workers=options.workers or usable_cpus(), log=log, server=self._server
-        )
+        engine = make_engine(options, target, workers=options.workers or usable_cpus(), log=log, server=self._server)
         stack.callback(engine.close)
         mlmodel = target.mlmodel()
         self._signed = target.by_file or bool(mlmodel.get("signature"))
@@ -163,7 +161,7 @@ class Job:
         output.claim()
         if not options.job_name_given:
             self._notice(f"job {options.job_name}: to resume it, repeat the command with --job-name {options.job_name}")
-        for text in skipped_texts(listing):
+        for text in (*output.notices, *skipped_texts(listing)):
             self._notice(text)
         complete = self._complete(output, asked, listing, lambda: Scanner(spec, log))
         if complete is not None:

@@ -15,25 +15,36 @@ A key is 48 bytes, 64 characters in urlsafe base64, so that it can be a file nam
     nonce              3    of the attempt
 
 First row and line of a part are the sums over the parts before it in its file. Rows quarantined, and rows by file,
-stand in the account part, which exists where a part covers several files or rows of it were not scored.
+stand in the account part, which exists where a part covers several files or rows of it were not scored. What of a part
+was torn when the machine went down is known by that: the scores by size and CRC-32 in the key, the quarantine by those
+in the account, and the account because it is no whole JSON then.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
+import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from runtime.disk import crc32, create_new, has_bytes, write_all
+from runtime.disk_abilities import DiskAbilities
 from scoring.cells import SliceAccount
 
 FORMAT = 1
 KEY_LENGTH = 64
 QUARANTINE = ".quarantine"
 ACCOUNT = ".account"
+LONGEST_NAME = KEY_LENGTH + len(QUARANTINE)
+_UNFINISHED = (".", "new-")
+"""How names of what is being written begin; the second where no name may begin with a dot. No key does."""
+_MEMORY_BYTES = 2**24
 
 _WIDTHS = (
     ("fingerprint", 6), ("name_digest", 4), ("start", 5), ("length", 5), ("rows", 4), ("lines", 4),
@@ -99,13 +110,18 @@ class PartKey:
         )
 
 
-def account_bytes(accounts: Iterable[SliceAccount], causes: Iterable[tuple[str, int]]) -> bytes:
-    """Write what became of the rows of a part, slice by slice, and why."""
+def account_bytes(
+    accounts: Iterable[SliceAccount], causes: Iterable[tuple[str, int]], quarantine: bytes = b""
+) -> bytes:
+    """Write what became of the rows of a part, slice by slice, and why; and what its quarantine part is."""
     slices = [
         [each.name, each.start, each.stop, each.digest.hex(), each.rows, each.quarantined, each.given_up, each.problem]
         for each in accounts
     ]
-    return json.dumps({"slices": slices, "causes": dict(causes)}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    content: dict[str, Any] = {"slices": slices, "causes": dict(causes)}
+    if quarantine:
+        content["quarantine"] = [len(quarantine), zlib.crc32(quarantine)]
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
 def read_account(data: bytes) -> tuple[tuple[SliceAccount, ...], tuple[tuple[str, int], ...]]:
@@ -121,26 +137,65 @@ def read_account(data: bytes) -> tuple[tuple[SliceAccount, ...], tuple[tuple[str
     return slices, tuple(content["causes"].items())
 
 
-class LocalParts:
-    """Parts in a folder on disk: what a worker writes to."""
+def is_unfinished(name: str) -> bool:
+    """Tell whether a file among the parts is one that somebody writes, or wrote when it was killed."""
+    return name.startswith(_UNFINISHED)
 
-    def __init__(self, folder: str) -> None:
+
+def is_whole(folder: Path, text: str, key: PartKey) -> bool:
+    """Tell whether all of a part is there, and is what was staged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if key.account:
+        try:
+            content = json.loads((folder / (text + ACCOUNT)).read_bytes().decode("utf-8", "surrogateescape"))
+        except (FileNotFoundError, ValueError):
+            return False
+        if key.quarantine and not has_bytes(folder / (text + QUARANTINE), *content.get("quarantine", (0, 0))):
+            return False
+    elif key.quarantine and not (folder / (text + QUARANTINE)).exists():
+        return False
+    return key.unscored or crc32(folder / text) == key.crc
+
+
+class LocalParts:
+    """Parts in a folder on disk: what a worker writes to.
+
+    Args:
+        folder: where.
+        abilities: what its file system can do.
+    """
+
+    def __init__(self, folder: str, abilities: DiskAbilities | None = None) -> None:
         self._folder = Path(folder)
+        self._abilities = abilities or DiskAbilities()
 
     def begin(self) -> PartWriter:
         """Begin a part; the folder is never created here, so that a late orphan fails."""
-        return PartWriter(self._folder)
+        return PartWriter(self._folder, self._abilities)
 
 
 class PartWriter:
-    """One part while it is written: nobody sees it before `commit`."""
+    """One part while it is written: nobody sees it before `commit`.
 
-    def __init__(self, folder: Path) -> None:
+    Where no file can be renamed, what is to be seen is written under its final name at last, and known to be whole by
+    its checksum alone.
+    """
+
+    def __init__(self, folder: Path, abilities: DiskAbilities) -> None:
         self.nonce = os.urandom(3)
-        self._folder = folder
-        self._temporary = folder / f".{os.getpid()}-{self.nonce.hex()}"
-        self._file = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 (closed by commit or abort)
         self.size_bytes = 0
+        self._folder = folder
+        self._renames = abilities.renames
+        self._temporary = folder / f"{_UNFINISHED[not abilities.hides]}{os.getpid()}-{self.nonce.hex()}"
+        self._file: IO[bytes]
+        if self._renames:
+            self._file = open(create_new(self._temporary), "wb", buffering=0)  # noqa: SIM115 (closed by commit or abort)
+        else:
+            os.stat(folder)
+            self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES, prefix="scoreline-")  # noqa: SIM115
 
     def write(self, data: bytes | memoryview) -> None:
         """Add score bytes."""
@@ -154,11 +209,17 @@ class PartWriter:
 
         A part without score bytes is its quarantine part alone.
         """
-        self._file.close()
         if account:
             self._place(key + ACCOUNT, account)
         if quarantine:
             self._place(key + QUARANTINE, quarantine)
+        if not self._renames:
+            if self.size_bytes:
+                self._file.seek(0)
+                self._write_directly(key, iter(lambda: self._file.read(_MEMORY_BYTES), b""))
+            self._file.close()
+            return
+        self._file.close()
         if self.size_bytes:
             os.rename(self._temporary, self._folder / key)
         else:
@@ -167,13 +228,35 @@ class PartWriter:
     def abort(self) -> None:
         """Drop what was written."""
         self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._renames:
+            self._temporary.unlink(missing_ok=True)
 
     def _place(self, name: str, data: bytes) -> None:
+        if not self._renames:
+            self._write_directly(name, [data])
+            return
         temporary = self._temporary.with_name(self._temporary.name + "-with")
         try:
-            temporary.write_bytes(data)
+            descriptor = create_new(temporary)
+            try:
+                write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
             os.rename(temporary, self._folder / name)
         except OSError:
             temporary.unlink(missing_ok=True)
+            raise
+
+    def _write_directly(self, name: str, pieces: Iterable[bytes]) -> None:
+        path = self._folder / name
+        descriptor = create_new(path)
+        try:
+            try:
+                for piece in pieces:
+                    write_all(descriptor, piece)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(path)
             raise

@@ -36,6 +36,7 @@ class QuarantineCount:
     """What the lines of the last job say.
 
     Attributes:
+        size_bytes: of the whole file.
         skipped: lines of earlier jobs before them.
         by_file: for each file of the receipt, what its lines sum to.
         unnamed: files given up of which a script did not say which they are.
@@ -45,6 +46,7 @@ class QuarantineCount:
     """
 
     lines: int = 0
+    size_bytes: int = 0
     skipped: int = 0
     quarantined: int = 0
     given_up: int = 0
@@ -79,25 +81,35 @@ def count_quarantine(path: Path, account: Account) -> QuarantineCount:
     Raises:
         OSError: it cannot be read.
     """
-    appended = len(account.appended) > 1 or any(each.offset for each in account.appended)
-    if not appended:
-        return _counted(path, account, 0, 0)
-    # what is more than the last job left is of those before it
-    whole = _counted(path, account, 0, 0)
+    lost = account.appended[-1].lost if account.appended else None
+    if lost is not None:
+        return _counted(path, account, offset=lost[0])
+    # the output of a remote store may not say where; then what is more than the last job left is of those before it
+    whole = _counted(path, account)
+    if len(account.appended) <= 1 and not any(each.offset for each in account.appended):
+        return whole
     quarantined, given_up = account.rows["quarantined"], account.rows["given_up"]
-    return _counted(path, account, whole.quarantined - quarantined, whole.given_up - given_up)
+    return _counted(path, account, quarantined=whole.quarantined - quarantined, given_up=whole.given_up - given_up)
 
 
-def _counted(path: Path, account: Account, quarantined: int, given_up: int) -> QuarantineCount:
-    """Count the lines behind those of so many rows."""
+def _counted(
+    path: Path, account: Account, *, offset: int = 0, quarantined: int = 0, given_up: int = 0
+) -> QuarantineCount:
+    """Count the lines from a byte on, behind those of so many rows."""
     count = QuarantineCount()
     count.by_file = {each.name: _Entry(file=each.name, quarantined=0, given_up=0) for each in account.files}
     line = b"\n"
+    position = 0
     with open(path, "rb") as file:
         for line in file:
             count.lines += 1
-            entry = _entry(line)
-            if entry is None:
+            position += len(line)
+            # a line that begins before is of another job, and so is an end that it lacked
+            before = position - len(line) < offset or (position <= offset + 1 and line == b"\n")
+            entry = None if before else _entry(line)
+            if before:
+                count.skipped = count.lines
+            elif entry is None:
                 count.first_damaged = count.first_damaged or count.lines
                 count.damaged += 1
             elif quarantined > 0 or given_up > 0:
@@ -106,6 +118,7 @@ def _counted(path: Path, account: Account, quarantined: int, given_up: int) -> Q
                 count.skipped = count.lines
             else:
                 count.add(entry)
+    count.size_bytes = position
     count.torn = not line.endswith(b"\n")
     return count
 
@@ -131,6 +144,7 @@ def differences(name: str, count: QuarantineCount, account: Account) -> Iterator
         count: of its lines.
         account: what the receipt says.
     """
+    yield from _wrong_ranges(name, count, account)
     if count.damaged:
         first = f"line {count.first_damaged:,} is the first"
         yield f"{name} has {number(count.damaged, 'line')} that cannot be read, and should have 0: {first}"
@@ -155,3 +169,17 @@ def differences(name: str, count: QuarantineCount, account: Account) -> Iterator
         yield f"{name} gives up {number(count.unnamed, 'file')} without a name, and the receipt says {unnamed:,}"
     if count.strangers:
         yield f"{name} has {number(count.strangers, 'row')} of files that are not in the receipt, and should have 0"
+
+
+def _wrong_ranges(name: str, count: QuarantineCount, account: Account) -> Iterator[str]:
+    """Say where the ranges of the jobs do not lie one behind the other up to the end of the quarantine."""
+    end: int | None = None
+    for place, each in enumerate(account.appended, 1):
+        if each.lost is None:
+            continue
+        offset, length = each.lost
+        if end is not None and offset != end:
+            yield f"{name}: job {place} begins at byte {offset:,} and what is before it ends at byte {end:,}"
+        end = offset + length
+    if end is not None and end != count.size_bytes:
+        yield f"{name} has {count.size_bytes:,} bytes, and the receipt says {end:,}"

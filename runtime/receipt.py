@@ -82,13 +82,16 @@ def build_receipt(
     source: str = "",
 ) -> Receipt:
     """Put the account together."""
-    appended = {
+    appended: dict[str, Any] = {
         "fingerprint": record.fingerprint,
         "inputs": inputs_digest(listing.files),
         "offset": published.base_bytes,
         "length": (published.size_bytes or 0) - published.base_bytes,
         "rows": progress.scored,
     }
+    if published.quarantine_range is not None:
+        offset, length = published.quarantine_range
+        appended["quarantine"] = {"offset": offset, "length": length}
     return Receipt(
         {
             "format": FORMAT,

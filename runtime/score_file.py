@@ -2,28 +2,29 @@
 
 Beside ``predictions.csv`` lies, while a job is not complete, the hidden folder ``.predictions.csv.staging``::
 
-    lock           who holds the claim
+    lock, claim    who holds the claim, see `runtime.claim`
     job.json       the job: fingerprint, settings, grid, threads, columns
     header         names of the output's columns
     parts/         the parts, see `runtime.parts`
     spool/         decoded input
     work/          working folders of scoring scripts, and their model
     publish.json   what is about to appear
+    joined*        the quarantine, and then the score file, before they appear
 
 Publishing: (1) publish.json, (2) the old receipt goes, (3) the quarantine appears or goes, (4) the score file appears,
 (5) the receipt appears, (6) the folder goes. Killed anywhere between, the same command goes on at the first step whose
 effect is missing.
+
+What the file system lacks is done otherwise (`runtime.disk_abilities`). Where a file cannot be put over another in one
+step, a copy of it is whole at any moment: a record has its copy ``*.new`` beside it while it is written, and what is
+published is copied from ``joined*``, which a mark says until it is done (`runtime.disk.place`).
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
-import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -32,15 +33,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runtime.checksums import crc32_combined
-from runtime.disk import copy_into, crc32, has_bytes, link_new, sha256, sync_folder, version
+from runtime.claim import CLAIM, LOCK, Claim
+from runtime.disk import (
+    copy_into,
+    crc32,
+    create_new,
+    finish_placing,
+    has_bytes,
+    place,
+    sha256,
+    sync,
+    sync_folder,
+    version,
+    write_all,
+)  # fmt: skip
+from runtime.disk_abilities import REFUSED, DiskAbilities, find_abilities, lacks_text
 from runtime.errors import OutputBusyError, OutputError
-from runtime.parts import ACCOUNT, QUARANTINE, PartKey
-from scoring.lifetime import boot_id
+from runtime.parts import ACCOUNT, LONGEST_NAME, QUARANTINE, PartKey, is_unfinished, is_whole
+from runtime.records import output_error, read_object, read_record, write_record
 
 __all__ = ["IfExists", "Published", "ScoreFile"]
 
 IfExists = Literal["fail", "overwrite", "append"]
-_LATER = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+JOINED = "joined"
+JOINED_QUARANTINE = "joined-quarantine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +71,7 @@ class Published:
         base_bytes: bytes of it that were there before.
         appended: entries of the receipt that was there, where rows were appended.
         quarantine: where the quarantine is, if there is one.
+        quarantine_range: offset and length of what this job wrote into it; None where that is not known.
     """
 
     url: str
@@ -64,6 +81,7 @@ class Published:
     base_bytes: int
     appended: tuple[dict[str, Any], ...]
     quarantine: str | None
+    quarantine_range: tuple[int, int] | None = None
 
 
 class ScoreFile:
@@ -72,6 +90,10 @@ class ScoreFile:
     Args:
         folder: where the file shall be.
         name: its name.
+
+    Attributes:
+        abilities: what its file system can do, once it is claimed.
+        notices: what a person should be told then.
     """
 
     def __init__(self, folder: str, name: str) -> None:
@@ -80,88 +102,123 @@ class ScoreFile:
         stem = name.rsplit(".", 1)[0] if "." in name[1:] else name
         self.receipt_path = self.folder / f"_{stem}.receipt.json"
         self.quarantine_path = self.folder / f"_{stem}.quarantine.jsonl"
-        self.staging = self.folder / f".{name}.staging"
+        self.abilities = DiskAbilities()
+        self.notices: tuple[str, ...] = ()
+        self._claim: Claim | None = None
+        self._made: list[Path] = []
+        self._stage_in(f".{name}.staging")
+
+    def _stage_in(self, name: str) -> None:
+        self.staging = self.folder / name
         self.parts = self.staging / "parts"
         self.spool = self.staging / "spool"
         self.work = self.staging / "work"
-        self._lock: int | None = None
-        self._made: list[Path] = []
 
     def claim(self) -> None:
-        """Become the one driver of this output.
+        """Become the one driver of this output, and learn what its file system can do.
 
         Raises:
-            OutputBusyError: another driver holds it.
+            OutputBusyError: another driver holds it, or the disk fails.
             OutputError: the folder cannot be written.
         """
         try:
             above = [self.folder, *self.folder.parents]
             self._made = [folder for folder in above if not folder.exists()]
-            while True:
-                self.staging.mkdir(parents=True, exist_ok=True)
-                lock = os.open(self.staging / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # a driver that ended may have removed the file between
-                    same = os.path.samestat(os.fstat(lock), os.stat(self.staging / "lock"))
-                except BlockingIOError:
-                    holder = os.pread(lock, 4096, 0).decode("utf-8", "replace")
-                    os.close(lock)
-                    raise OutputBusyError(
-                        f"{self.path}: another driver holds this output ({_holder(holder)})"
-                    ) from None
-                except FileNotFoundError:
-                    same = False
-                if same:
-                    break
-                os.close(lock)
-            os.ftruncate(lock, 0)
-            os.pwrite(
-                lock, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id()}).encode(), 0
-            )
-            self._lock = lock
+            hides = self._make_staging()
+            claim = Claim(self.path, self.staging)
+            claim.take()
+            self._claim = claim
             self.parts.mkdir(exist_ok=True)
+            self.abilities = find_abilities(
+                self.staging,
+                locks=claim.locked,
+                hides=hides,
+                longest_name=max(LONGEST_NAME, len(os.fsencode(self.quarantine_path.name))),
+            )
+            self.notices = tuple(text for text in (*claim.notices, lacks_text(self.abilities)) if text)
             for folder in (self.spool, self.work):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
             self._clear_unfinished()
+            finish_placing(self.staging / JOINED_QUARANTINE, self.quarantine_path)
+            finish_placing(self.staging / JOINED, self.path)
         except OSError as error:
-            raise _output_error(self.folder, error) from None
+            raise output_error(self.folder, error) from None
+        except OutputBusyError:
+            raise
+        except OutputError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error}") from None
+
+    def _make_staging(self) -> bool:
+        """Make the staging folder; False where its name may not begin with a dot."""
+        try:
+            self.staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            self._stage_in(f"_{self.path.name}.staging")
+            try:
+                self.staging.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                # it was not the dot
+                raise error from None
+            return False
+        return True
 
     def release(self) -> None:
         """Give up the claim; where no part is staged, all that was made for the job goes."""
-        if self._lock is None:
+        if self._claim is None:
             return
         for folder in (self.spool, self.work):
             shutil.rmtree(folder, ignore_errors=True)
+        nothing_staged = False
         # whoever removed the folder meanwhile wants nothing of it
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             self._clear_unfinished()
-            if not os.listdir(self.parts):
-                self._remove_staging()
-        os.close(self._lock)
-        self._lock = None
+            nothing_staged = not os.listdir(self.parts)
+        if nothing_staged:
+            self._remove_staging()
+        else:
+            self._claim.release()
+        self._claim = None
 
     def _clear_unfinished(self) -> None:
         """Remove what workers were writing when they were killed."""
         for entry in os.scandir(self.parts):
-            if entry.name.startswith("."):
+            if is_unfinished(entry.name):
                 os.unlink(entry)
 
     def _remove_staging(self) -> None:
         # the parts before the job that explains them: what a kill leaves here is still understood
         shutil.rmtree(self.parts, ignore_errors=True)
-        shutil.rmtree(self.staging, ignore_errors=True)
+        with suppress(OSError):
+            for entry in os.scandir(self.staging):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.name not in (LOCK, CLAIM):
+                    with suppress(OSError):
+                        os.unlink(entry)
+        if self._claim is not None:
+            self._claim.remove()
+            self._claim = None
         with suppress(OSError):
             for folder in self._made:
                 folder.rmdir()
 
     def discard(self) -> None:
-        """Drop all that is staged."""
-        shutil.rmtree(self.parts)
-        self.parts.mkdir()
-        for name in ("job.json", "header", "publish.json"):
-            (self.staging / name).unlink(missing_ok=True)
+        """Drop all that is staged.
+
+        Raises:
+            OutputBusyError: the disk fails.
+        """
+        try:
+            shutil.rmtree(self.parts)
+            self.parts.mkdir()
+            for entry in list(os.scandir(self.staging)):
+                if entry.name not in (LOCK, CLAIM) and not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry)
+        except OSError as error:
+            raise output_error(self.staging, error) from None
 
     def forget(self, fingerprint: str) -> None:
         """Drop what is staged of a job that is complete: it was killed before it could do so itself."""
@@ -170,7 +227,7 @@ class ScoreFile:
 
     def job(self) -> dict[str, Any] | None:
         """Return what is recorded of the job whose parts are staged."""
-        return _read_object(self.staging / "job.json")
+        return read_object(self.staging / "job.json", self._spare("job.json"))
 
     def record_job(self, job: dict[str, Any]) -> None:
         """Record the job before anything is staged for it."""
@@ -178,7 +235,7 @@ class ScoreFile:
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""
-        return tuple(_read_json(self.staging / "header") or ())
+        return tuple(read_record(self.staging / "header", self._spare("header")) or ())
 
     def record_header(self, columns: Sequence[str]) -> None:
         """Stage the names of the output's columns."""
@@ -186,7 +243,8 @@ class ScoreFile:
 
     def receipt(self) -> dict[str, Any] | None:
         """Return the receipt, if the output is complete."""
-        return _read_object(self.receipt_path)
+        # killed while it was written, there is none yet
+        return None if self._spare(self.receipt_path.name).exists() else read_object(self.receipt_path)
 
     def size_bytes(self) -> int | None:
         """Return the size of the score file, or None where there is none."""
@@ -195,41 +253,54 @@ class ScoreFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _output_error(self.path, error) from None
+            raise output_error(self.path, error) from None
 
     def publishing(self, fingerprint: str) -> bool:
         """Tell whether this job was killed while it published."""
-        planned = _read_object(self.staging / "publish.json")
+        planned = self._planned()
         return planned is not None and planned["fingerprint"] == fingerprint
 
+    def _planned(self) -> dict[str, Any] | None:
+        return read_object(self.staging / "publish.json", self._spare("publish.json"))
+
     def staged(self, fingerprint: bytes) -> list[tuple[PartKey, str, int]]:
-        """List the whole parts of a job: key, its text, and score bytes."""
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.parts)}
-        found = []
-        for name in sorted(sizes):
-            text = name.removesuffix(QUARANTINE)
-            key = PartKey.decode(text)
-            if key is None or key.fingerprint != fingerprint or (name != text and not key.unscored):
-                continue
-            if key.quarantine and text + QUARANTINE not in sizes:
-                continue
-            if key.account and text + ACCOUNT not in sizes:
-                continue
-            if not key.unscored and crc32(self.parts / text) != key.crc:
-                # the machine went down before the disk had it
-                continue
-            found.append((key, text, 0 if key.unscored else sizes[name]))
+        """List the whole parts of a job: key, its text, and score bytes.
+
+        Raises:
+            OutputBusyError: the disk fails.
+        """
+        try:
+            sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.parts)}
+            found = []
+            for name in sorted(sizes):
+                text = name.removesuffix(QUARANTINE)
+                key = PartKey.decode(text)
+                if key is None or key.fingerprint != fingerprint or (name != text and not key.unscored):
+                    continue
+                # else the machine went down before the disk had it
+                if is_whole(self.parts, text, key):
+                    found.append((key, text, 0 if key.unscored else sizes[name]))
+        except OSError as error:
+            raise output_error(self.parts, error) from None
         return found
 
     def account(self, key: str) -> bytes:
-        """Read the account part of a key."""
-        return (self.parts / (key + ACCOUNT)).read_bytes()
+        """Read the account part of a key.
+
+        Raises:
+            OutputBusyError: the disk fails.
+        """
+        try:
+            return (self.parts / (key + ACCOUNT)).read_bytes()
+        except OSError as error:
+            raise output_error(self.parts, error) from None
 
     def remove_spooled(self, urls: Iterable[str]) -> None:
         """Make room in the spool."""
         for url in urls:
             if url.startswith(str(self.spool)):
-                with suppress(FileNotFoundError):
+                # what stays goes with the folder
+                with suppress(OSError):
                     os.unlink(url)
 
     def publish(
@@ -257,26 +328,29 @@ class ScoreFile:
         try:
             return self._publish(header, parts, mode, fingerprint) if score_file else self._publish_marks(parts)
         except OSError as error:
-            raise _output_error(self.path, error) from None
+            raise output_error(self.path, error) from None
 
     def _publish(self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str) -> Published:
-        planned = _read_object(self.staging / "publish.json")
-        staged = _sums(parts)
+        if self._claim is not None:
+            self._claim.check()
+        planned = self._planned()
+        staged = [*_sums(parts), *self._quarantine_sums(parts)]
         # another input since the kill makes other parts: what was planned for the old ones is void
-        if planned is None or planned["fingerprint"] != fingerprint or planned["staged"] != [*staged]:
-            planned = self._plan_publish(header, parts, mode, fingerprint)
+        if planned is None or planned["fingerprint"] != fingerprint or planned["staged"] != staged:
+            planned = self._plan_publish(header, staged, mode, fingerprint)
             self._write(self.staging / "publish.json", json.dumps(planned).encode())
         base = planned["base"]
-        unchanged = _is_version(self.path, base)
+        unchanged = version(self.path) == base
         if not unchanged and not has_bytes(self.path, planned["size_bytes"], planned["crc32"]):
-            raise OutputError(f"{self.path} was changed by something else while this job ran; nothing was published")
+            raise _changed(self.path)
         self.receipt_path.unlink(missing_ok=True)
-        self._publish_quarantine(parts, planned)
+        self._publish_quarantine(parts, planned["quarantine"])
         if unchanged:
             pieces: list[Path | bytes] = [self.path] if planned["base_bytes"] else []
             pieces.append(bytes.fromhex(planned["between"]))
             pieces += [self.parts / key for key, size_bytes in parts if size_bytes]
             self._appear(self.path, pieces, replace=base is not None, size_bytes=planned["size_bytes"])
+        offset = planned["quarantine"]["offset"]
         return Published(
             url=str(self.path),
             size_bytes=planned["size_bytes"],
@@ -285,24 +359,38 @@ class ScoreFile:
             base_bytes=planned["base_bytes"],
             appended=tuple(planned["appended"]),
             quarantine=str(self.quarantine_path) if self.quarantine_path.exists() else None,
+            quarantine_range=(offset, planned["quarantine"]["size_bytes"] - offset),
         )
 
     def _publish_marks(self, parts: Sequence[tuple[str, int]]) -> Published:
         """Publish the quarantine alone: the output is what a script wrote into the folder (contract 3.3)."""
+        if self._claim is not None:
+            self._claim.check()
         self.receipt_path.unlink(missing_ok=True)
-        keys = [key for key, _ in parts if (decoded := PartKey.decode(key)) and decoded.quarantine]
-        if keys:
-            self._appear(self.quarantine_path, (self.parts / (key + QUARANTINE) for key in keys), replace=True)
+        pieces = self._quarantine_parts(parts)
+        if pieces:
+            self._appear(self.quarantine_path, pieces, replace=True)
         else:
             self.quarantine_path.unlink(missing_ok=True)
         return Published(
             url=str(self.folder), size_bytes=None, crc32=0, sha256=None, base_bytes=0, appended=(),
-            quarantine=str(self.quarantine_path) if keys else None,
+            quarantine=str(self.quarantine_path) if pieces else None,
+            quarantine_range=(0, sum(piece.stat().st_size for piece in pieces)),
         )  # fmt: skip
 
-    def _plan_publish(
-        self, header: bytes, parts: Sequence[tuple[str, int]], mode: IfExists, fingerprint: str
-    ) -> dict[str, Any]:
+    def _quarantine_parts(self, parts: Sequence[tuple[str, int]]) -> list[Path]:
+        keys = [key for key, _ in parts if (decoded := PartKey.decode(key)) and decoded.quarantine]
+        return [self.parts / (key + QUARANTINE) for key in keys]
+
+    def _quarantine_sums(self, parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
+        """Return size and CRC-32 of the quarantine parts, one behind the other."""
+        size_bytes = crc = 0
+        for path in self._quarantine_parts(parts):
+            crc = crc32(path, crc)
+            size_bytes += path.stat().st_size
+        return size_bytes, crc
+
+    def _plan_publish(self, header: bytes, staged: list[int], mode: IfExists, fingerprint: str) -> dict[str, Any]:
         base = version(self.path)
         size_bytes = crc = 0
         between = header
@@ -315,13 +403,31 @@ class ScoreFile:
         base_bytes = size_bytes
         crc = zlib.crc32(between, crc)
         size_bytes += len(between)
-        staged_bytes, staged_crc = _sums(parts)
+        staged_bytes, staged_crc, lost_bytes, lost_crc = staged
         return {
             "fingerprint": fingerprint, "mode": mode, "base": base, "base_bytes": base_bytes, "between": between.hex(),
-            "staged": [staged_bytes, staged_crc], "size_bytes": size_bytes + staged_bytes,
+            "staged": staged, "size_bytes": size_bytes + staged_bytes,
             "crc32": crc32_combined(crc, staged_crc, staged_bytes),
-            "quarantine_base": version(self.quarantine_path),
+            "quarantine": self._plan_quarantine(lost_bytes, lost_crc, append=mode == "append"),
             "appended": previous["appended"] if previous is not None else [],
+        }  # fmt: skip
+
+    def _plan_quarantine(self, lost_bytes: int, lost_crc: int, *, append: bool) -> dict[str, Any]:
+        """Say what the quarantine is and shall be.
+
+        Args:
+            lost_bytes: of the lines to be written.
+            lost_crc: their CRC-32.
+            append: whether the lines that are there stay.
+        """
+        base = version(self.quarantine_path)
+        offset, crc = (base["size_bytes"], crc32(self.quarantine_path)) if append and base is not None else (0, 0)
+        # other files of that name than ours may lack the end of their last line
+        between = b"\n" if lost_bytes and offset and not _ends_line(self.quarantine_path) else b""
+        return {
+            "base": base, "offset": offset, "between": between.decode(),
+            "size_bytes": offset + len(between) + lost_bytes,
+            "crc32": crc32_combined(zlib.crc32(between, crc), lost_crc, lost_bytes),
         }  # fmt: skip
 
     def _joint(self, header: bytes) -> bytes:
@@ -335,43 +441,40 @@ class ScoreFile:
                     f"{self.path} has another header than the rows to append ({header.decode().strip()}); "
                     "append them to another file, or use --if-exists overwrite"
                 )
-            base.seek(-1, os.SEEK_END)
-            return b"" if base.read(1) == b"\n" else b"\n"
+        return b"" if _ends_line(self.path) else b"\n"
 
     def _publish_quarantine(self, parts: Sequence[tuple[str, int]], planned: dict[str, Any]) -> None:
-        keys = [key for key, _ in parts if (decoded := PartKey.decode(key)) and decoded.quarantine]
-        before = planned["quarantine_base"]
-        appended = planned["mode"] == "append" and before is not None
-        if not _is_version(self.quarantine_path, before):
-            return
-        if keys:
-            pieces: list[Path | bytes] = [self.quarantine_path] if appended else []
-            self._appear(
-                self.quarantine_path, [*pieces, *(self.parts / (key + QUARANTINE) for key in keys)], replace=True
-            )
-        elif not appended:
+        offset, size_bytes = planned["offset"], planned["size_bytes"]
+        if version(self.quarantine_path) != planned["base"]:
+            there = self.quarantine_path.exists()
+            if there if not size_bytes else not has_bytes(self.quarantine_path, size_bytes, planned["crc32"]):
+                raise _changed(self.quarantine_path)
+        elif not size_bytes:
             self.quarantine_path.unlink(missing_ok=True)
+        elif size_bytes > offset:
+            pieces: list[Path | bytes] = [self.quarantine_path] if offset else []
+            pieces += [planned["between"].encode(), *self._quarantine_parts(parts)]
+            self._appear(self.quarantine_path, pieces, replace=True, size_bytes=size_bytes)
 
     def _appear(self, path: Path, pieces: Iterable[Path | bytes], *, replace: bool, size_bytes: int = -1) -> None:
-        temporary = self.staging / "joined"
-        with open(temporary, "wb") as joined:
+        whole = self.staging / (JOINED if path == self.path else JOINED_QUARANTINE)
+        whole.unlink(missing_ok=True)
+        joined = create_new(whole)
+        try:
             for piece in pieces:
                 if isinstance(piece, bytes):
-                    joined.write(piece)
+                    write_all(joined, piece)
                 else:
-                    joined.flush()
-                    copy_into(joined.fileno(), piece)
-            joined.flush()
-            if size_bytes not in (-1, os.fstat(joined.fileno()).st_size):
+                    copy_into(joined, piece)
+            if size_bytes not in (-1, os.fstat(joined).st_size):
                 raise OutputError(f"{path}: its parts changed after they were staged; run again to score them anew")
-            os.fsync(joined.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            try:
-                link_new(temporary, path)
-            except FileExistsError:
-                raise OutputError(f"{path} exists by now; nothing was published (see --if-exists)") from None
+            sync(joined)
+        finally:
+            os.close(joined)
+        try:
+            place(whole, path, replace=replace, abilities=self.abilities)
+        except FileExistsError:
+            raise OutputError(f"{path} exists by now; nothing was published (see --if-exists)") from None
         sync_folder(self.folder)
 
     def finish(self, receipt: dict[str, Any]) -> None:
@@ -388,23 +491,28 @@ class ScoreFile:
             )
             sync_folder(self.folder)
         except OSError as error:
-            raise _output_error(self.receipt_path, error) from None
+            raise output_error(self.receipt_path, error) from None
         self._remove_staging()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            descriptor, name = tempfile.mkstemp(dir=self.staging, prefix=".new-")
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+            write_record(path, self._spare(path.name), data, replaces=self.abilities.replaces)
         except OSError as error:
-            raise _output_error(path, error) from None
+            raise output_error(path, error) from None
+
+    def _spare(self, name: str) -> Path:
+        return self.staging / f"{name}.new"
+
+
+def _changed(path: Path) -> OutputError:
+    return OutputError(f"{path} was changed by something else while this job ran; nothing was published")
+
+
+def _ends_line(path: Path) -> bool:
+    """Tell whether a file that is not empty ends with a line end."""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _sums(parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
@@ -416,52 +524,3 @@ def _sums(parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
             crc = crc32_combined(crc, key.crc, part_bytes)
             size_bytes += part_bytes
     return size_bytes, crc
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _holder(text: str) -> str:
-    try:
-        content = json.loads(text)
-        pid, host = content["pid"], content["host"]
-    except (ValueError, KeyError, TypeError):
-        return "its name is not known"
-    state = ""
-    if host == socket.gethostname():
-        with suppress(OSError, IndexError):
-            stopped = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-            state = ", which is stopped" if stopped else ""
-    return f"process {pid} on {host}{state}"
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    if error.errno in _LATER:
-        return OutputBusyError(f"{path}: cannot be written: {reason}; what is staged is kept, run again to go on")
-    return OutputError(f"{path}: cannot be written: {reason}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        raise OutputError(f"{path}: is damaged; move it away, or use --restart") from None
-    except OSError as error:
-        raise _output_error(path, error) from None
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    content = _read_json(path)
-    if content is not None and not isinstance(content, dict):
-        raise OutputError(f"{path}: is damaged; move it away, or use --restart")
-    return content
-
-
-def _is_version(path: Path, expected: dict[str, Any] | None) -> bool:
-    return version(path) == expected

@@ -73,7 +73,7 @@ class Worker:
         self._setup = setup
         self._number = number
         self._plan = setup.plan
-        self._parts = LocalParts(setup.staging)
+        self._parts = LocalParts(setup.staging, setup.abilities)
         self._script: Script | None = None
         if isinstance(setup.scorer, ScriptSpec):
             from scoring.script import Script
@@ -200,7 +200,7 @@ class Worker:
                 raise StagingError(_staging_trouble(error)) from None
         account = b""
         if quarantine or len({each.name for each in accounts}) > 1:
-            account = account_bytes(accounts, causes.items())
+            account = account_bytes(accounts, causes.items(), bytes(quarantine))
         key = ""
         if writer.size_bytes or quarantine:
             first = batch.slices[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Literal, Protocol
 
+from runtime.disk_abilities import DiskAbilities
 from runtime.memory import Memory
 from scoring.cells import Cell, MiniBatch, SliceAccount
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec, ScriptSpec
@@ -45,6 +46,7 @@ class Setup:
         scorer: the model or the scoring script, and how it is used.
         plan: how cells are read; its columns are empty where they are not known yet.
         staging: folder of the parts.
+        abilities: what the file system of that folder can do.
         fingerprint: of the job, 6 bytes.
         logs: folder of the job's logs, where each worker keeps what it prints; empty: they share the driver's.
         load_attempts: how many workers in a row may fail to load before the job fails.
@@ -60,6 +62,7 @@ class Setup:
     plan: ReadPlan
     staging: str
     fingerprint: bytes
+    abilities: DiskAbilities = DiskAbilities()
     logs: str = ""
     load_attempts: int = 1
     replaces_always: bool = False

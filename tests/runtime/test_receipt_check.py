@@ -183,6 +183,13 @@ def test_each_check_is_a_line(complete: Path) -> None:
         assert (outcome.code, told, outcome.stderr) == (0, lines, "")
 
 
+def lost_sum(folder: Path) -> str:
+    """Say that the quarantine has other bytes than its receipt says."""
+    said = content(folder)["appended"][-1]["quarantine"]
+    size_bytes = (folder / QUARANTINE).stat().st_size
+    return f"{QUARANTINE} has {size_bytes:,} bytes, and the receipt says {said['offset'] + said['length']:,}"
+
+
 def flip(folder: Path) -> list[str]:
     """Change a byte of a prediction."""
     change(folder / SCORES, lambda data: data[:1_000].replace(b"fixed,1", b"fixed,7", 1) + data[1_000:])
@@ -271,19 +278,19 @@ def remove_scores(folder: Path) -> list[str]:
 def remove_quarantined(folder: Path) -> list[str]:
     """Remove the line of a row."""
     change(folder / QUARANTINE, without_line(0))
-    return [f"{QUARANTINE} has 1 row of bad.csv, and the receipt says 2 quarantined"]
+    return [lost_sum(folder), f"{QUARANTINE} has 1 row of bad.csv, and the receipt says 2 quarantined"]
 
 
 def remove_given_up(folder: Path) -> list[str]:
     """Remove the line of a file."""
     change(folder / QUARANTINE, without_line(-1))
-    return [f"{QUARANTINE} gives up 0 rows of narrow.csv, and the receipt says 2 given up"]
+    return [lost_sum(folder), f"{QUARANTINE} gives up 0 rows of narrow.csv, and the receipt says 2 given up"]
 
 
 def change_rows_given_up(folder: Path) -> list[str]:
     """Say that a file had more rows."""
     change(folder / QUARANTINE, lambda data: data.replace(b'"rows": 2', b'"rows": 12'))
-    return [f"{QUARANTINE} gives up 12 rows of narrow.csv, and the receipt says 2 given up"]
+    return [lost_sum(folder), f"{QUARANTINE} gives up 12 rows of narrow.csv, and the receipt says 2 given up"]
 
 
 def change_quarantined_file(folder: Path) -> list[str]:
@@ -299,6 +306,7 @@ def tear_quarantine(folder: Path) -> list[str]:
     """Cut off the end of the quarantine."""
     change(folder / QUARANTINE, lambda data: data[:-9])
     return [
+        lost_sum(folder),
         f"{QUARANTINE} has 1 line that cannot be read, and should have 0: line 3 is the first",
         f"{QUARANTINE} ends in the middle of line 3",
         f"{QUARANTINE} gives up 0 rows of narrow.csv, and the receipt says 2 given up",
@@ -416,6 +424,12 @@ def test_appended_rows_are_told_apart(twice: Path) -> None:
     found = check_receipt(twice, tell=lambda _, text: told.append(text))
     assert found.errors == ()
     assert told[1] == "2 jobs wrote predictions.csv, without a gap"
+    lines = (twice / QUARANTINE).read_bytes().splitlines(keepends=True)
+    lost = [each["quarantine"] for each in content(twice)["appended"]]
+    assert lost == [
+        {"offset": 0, "length": len(lines[0])},
+        {"offset": len(lines[0]), "length": len(lines[1] + lines[2])},
+    ]
     assert told[-2] == (
         f"{QUARANTINE} has 2 quarantined and 0 given up, as the receipt says for each file, "
         "behind 1 line of earlier jobs"
@@ -452,7 +466,7 @@ def swap_entries(folder: Path) -> list[str]:
     """Name the second job first."""
     first, second = content(folder)["appended"]
     edit(folder, "appended", value=[second, first])
-    size_bytes = (folder / SCORES).stat().st_size
+    size_bytes, lost_bytes = ((folder / name).stat().st_size for name in (SCORES, QUARANTINE))
     parts_bytes = sum(content(folder)["parts"].values())
     return [
         f"appended: job 2 begins at byte 0 and what is before it ends at byte {size_bytes}",
@@ -461,6 +475,9 @@ def swap_entries(folder: Path) -> list[str]:
         "appended: the last job has 40 rows, and 30 are scored in its files",
         f"{SCORES} has 70 rows of job 2, and the receipt says 40",
         f"{SCORES} has 40 rows of files that are not in the receipt, and should have 0: '1.csv' is the first",
+        f"{QUARANTINE}: job 2 begins at byte 0 and what is before it ends at byte {lost_bytes}",
+        f"{QUARANTINE} has {lost_bytes} bytes, and the receipt says {first['quarantine']['length']}",
+        f"{QUARANTINE} has 1 row of files that are not in the receipt, and should have 0",
     ]
 
 
@@ -478,7 +495,33 @@ def make_gap(folder: Path) -> list[str]:
 
 
 def remove_appended_line(folder: Path) -> list[str]:
-    """Remove a quarantine line of the second job: one of the first stands in its place."""
+    """Remove a quarantine line of the second job."""
+    change(folder / QUARANTINE, without_line(-1))
+    return [lost_sum(folder), f"{QUARANTINE} has 1 row of 2.csv, and the receipt says 2 quarantined"]
+
+
+def lose_earlier_line(folder: Path) -> list[str]:
+    """Remove the quarantine line of the first job: what is behind it moves to the front."""
+    change(folder / QUARANTINE, without_line(0))
+    return [lost_sum(folder), f"{QUARANTINE} has 1 row of 2.csv, and the receipt says 2 quarantined"]
+
+
+def move_quarantine(folder: Path) -> list[str]:
+    """Say that the lines of the second job begin where those of the first do."""
+    second = content(folder)["appended"][1]["quarantine"]
+    edit(folder, "appended", 1, "quarantine", "offset", value=0)
+    return [
+        f"{QUARANTINE}: job 2 begins at byte 0 and what is before it ends at byte {second['offset']}",
+        lost_sum(folder),
+        f"{QUARANTINE} has 1 row of files that are not in the receipt, and should have 0",
+    ]
+
+
+def forget_quarantine(folder: Path) -> list[str]:
+    """Say nothing of where lines of the quarantine are, and remove one: another job's line stands in its place."""
+    for place in (0, 1):
+        edit(folder, "appended", place, "quarantine", value=None)
+    assert check_receipt(folder).errors == ()
     change(folder / QUARANTINE, without_line(-1))
     return [
         f"{QUARANTINE} has 1 row of 2.csv, and the receipt says 2 quarantined",
@@ -486,9 +529,12 @@ def remove_appended_line(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "damage", [swap_bytes, swap_entries, make_gap, remove_appended_line], ids=lambda damage: damage.__name__
-)
+APPENDED_DAMAGES = [
+    swap_bytes, swap_entries, make_gap, remove_appended_line, lose_earlier_line, move_quarantine, forget_quarantine,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", APPENDED_DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_of_appended_rows_is_told(twice: Path, tmp_path: Path, damage: Callable[[Path], list[str]]) -> None:
     """Ranges that do not lie one behind the other, and rows that are in another range, are differences."""
     folder = shutil.copytree(twice, tmp_path / "copy")
@@ -523,7 +569,7 @@ def test_output_of_a_script(tmp_path: Path, options: dict[str, Any], kind: str) 
         "all files: the receipt says 5 read, and 2 scored + 0 quarantined + 4 given up is 6",
         "all files: the receipt says 2 scored, and its files sum to 1",
     ]
-    expected += [f"{QUARANTINE} gives up 0 files without a name, and the receipt says 2"]
+    expected += [lost_sum(outcome.output), f"{QUARANTINE} gives up 0 files without a name, and the receipt says 2"]
     assert list(check_receipt(outcome.output).errors) == expected
 
 
