@@ -60,23 +60,24 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
     click.option(
         "--model",
         default=None,
-        help="Folder with an MLmodel file, models:/name/version, models:/name@alias or runs:/…; "
-        "beside a deployment: instead of the model it names.",
+        help="Folder with an MLmodel file (a local path or a URI on Azure storage), models:/name/version, "
+        "models:/name@alias or runs:/…; beside a deployment: instead of the model it names.",
     ),
     click.option(
         "--input",
         "input",
         multiple=True,
         callback=_one,
-        help="File, folder or glob to score: a local path or a file: URL; "
-        "beside a deployment also what workspace.yml can find.",
+        help="File, folder or glob to score: a local path, a URI on Azure storage or of a datastore, the name of a "
+        "data asset, or the https address of a file.",
     ),
     click.option(
         "--output",
         "--output-path",
         "output",
         default=None,
-        help="Folder for the score file, or the file.  [default: ./scoreline/JOB NAME/score]",
+        help="Folder for the score file, or the file, on this machine or on Azure storage.  "
+        "[default: ./scoreline/JOB NAME/score]",
     ),
     click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
     click.option(
@@ -262,6 +263,13 @@ INVOCATION_OPTIONS: list[Callable[..., Any]] = [
         default=None,
         metavar="YAML",
         help="What names of datastores, data and models stand for.  [default: workspace.yml, if there is one]",
+    ),
+    click.option(
+        "--subscription", default=None, metavar="ID", help="Of the workspace that is asked what names stand for."
+    ),
+    click.option("--resource-group", default=None, metavar="NAME", help="Of that workspace."),
+    click.option(
+        "--workspace-name", default=None, metavar="NAME", help="Its name.  [default of all three: AZUREML_ARM_*]"
     ),
 ]
 

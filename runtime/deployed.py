@@ -10,12 +10,13 @@ from runtime.deployment import Deployment, Settings, read_deployment
 from runtime.errors import UsageError
 from runtime.invocation import Invocation, Overrides, apply, from_flags, from_request, merge
 from runtime.limits import usable_cpus
-from runtime.located import FindWorkspace, find_input, find_output, find_workspace, given_model, locate
+from runtime.located import Names, find_input, find_output, given_model, known_names, locate
+from runtime.options import OF_WORKSPACES
 
 __all__ = ["INVOCATION", "deployment_options"]
 
 INVOCATION = (
-    "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", "workspace",
+    "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", *OF_WORKSPACES,
 )  # fmt: skip
 """Options of an invocation that are none of a job: they are spent here."""
 
@@ -53,17 +54,17 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"--deployment-name {invocation.deployment_name}: {deployment.file} is the deployment {deployment.name}"
         )
-    workspace = find_workspace(given.get("workspace"), (os.path.dirname(os.path.abspath(deployment.file)), os.getcwd()))
+    names = known_names(given, (os.path.dirname(os.path.abspath(deployment.file)), os.getcwd()))
     settings = _settings(deployment, invocation, given)
     notices = [*(f"warning: {text}" for text in deployment.warnings), *invocation.notices]
     options["deployment"] = deployment.file
-    options["model"] = given_model(given.get("model"), workspace) or _model(deployment, workspace)
+    options |= given_model(given["model"], names) if given.get("model") else _model(deployment, names)
     if not invocation.input:
         raise UsageError("--input is missing (or inputs in --file, or inputData in --request)")
-    options |= find_input(invocation.input, invocation.input_type, workspace)
+    options |= find_input(invocation.input, invocation.input_type, names)
     if invocation.job_name:
         options["job_name"] = invocation.job_name
-    options |= find_output(invocation.output, settings.output_file_name, workspace)
+    options |= find_output(invocation.output, settings.output_file_name, names)
     # of two options that contradict each other, the one that was given wins
     options.setdefault("strict", deployment.strict and not given.get("chunk_rows"))
     if deployment.chunk_rows is not None and not options["strict"]:
@@ -83,7 +84,7 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
         if invocation.experiment_name:
             notices.append(f"--experiment-name {invocation.experiment_name}: has no effect without a scoring script")
     else:
-        rule = _script(options, deployment, settings, workspace, given)
+        rule = _script(options, deployment, settings, names, given)
         if invocation.experiment_name:
             experiment = ("MLFLOW_EXPERIMENT_NAME", invocation.experiment_name)
             options["environment_variables"] = (experiment, *options["environment_variables"])
@@ -123,16 +124,16 @@ def _invocation(given: dict[str, Any]) -> Invocation:
     return merge(flags, from_request(os.fspath(request))) if request else flags
 
 
-def _model(deployment: Deployment, workspace: FindWorkspace) -> str:
+def _model(deployment: Deployment, names: Names) -> dict[str, Any]:
     """Find the model that the file of the deployment names (contract 7.3)."""
     model = deployment.model
     if model.type == "triton_model":
         raise UsageError(f"{deployment.file}: model.type triton_model is not scored here; use mlflow_model or a script")
     text = model.path or model.reference
     if not text:
-        return ""
+        return {"model": ""}
     try:
-        return locate(text, workspace, "model", relative_to=os.path.dirname(os.path.abspath(deployment.file)))
+        return locate(text, names, "model", relative_to=os.path.dirname(os.path.abspath(deployment.file)))
     except UsageError as error:
         raise UsageError(f"{deployment.file}: model: {error}\nor give --model PATH") from None
 
@@ -156,7 +157,7 @@ def _script(
     options: dict[str, Any],
     deployment: Deployment,
     settings: Settings,
-    workspace: FindWorkspace,
+    names: Names,
     given: dict[str, Any],
 ) -> str:
     """Score by the scoring script; return the sentence that says by which rule."""
@@ -170,13 +171,12 @@ def _script(
             )
     folder = os.path.dirname(os.path.abspath(deployment.file))
     try:
-        path = locate(code.code, workspace, "code", relative_to=folder)
+        options |= locate(code.code, names, "code", relative_to=folder)
     except UsageError as error:
         raise UsageError(f"{deployment.file}: code_configuration.code: {error}") from None
     asked = settings.instance_count * settings.max_concurrency_per_instance
     given_workers = options.get("workers")
     workers = options["workers"] = given_workers or min(asked, usable_cpus())
-    options["code"] = os.path.abspath(path)
     options["scoring_script"] = code.scoring_script
     options.setdefault("init_timeout_s", float(max(INIT_LEAST_S, 3 * settings.retry_settings.timeout_s + 30)))
     # the names of Azure ML's driver, which scripts may look for (contract 2.4)

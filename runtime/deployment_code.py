@@ -6,11 +6,11 @@ import difflib
 import os
 import platform
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.deployment_section import Section, shown
 from runtime.errors import UriError
-from runtime.uris import AssetId, AssetName, LocalPath, parse_uri
+from runtime.uris import AssetId, AssetName, BlobPath, DatastorePath, LocalPath, parse_uri
 
 __all__ = ["CodeConfiguration", "read_code_configuration", "read_environment"]
 
@@ -27,11 +27,11 @@ class CodeConfiguration:
     """The scoring script of a deployment (contract 1.2).
 
     Attributes:
-        code: the absolute folder of the code, or a reference to a code asset as written.
+        code: the absolute folder of the code, or as written: a reference to a code asset, or a URI on storage.
         scoring_script: the script, relative to it.
     """
 
-    code: str
+    code: str = field(repr=False)  # a URL may be signed
     scoring_script: str
 
 
@@ -55,10 +55,10 @@ def read_code_configuration(root: Section, folder: str) -> CodeConfiguration | N
     except UriError as error:
         section.refuse(code_key, str(error))
         return None
-    if isinstance(uri, AssetName | AssetId):
+    if isinstance(uri, AssetName | AssetId | BlobPath | DatastorePath):
         return CodeConfiguration(code=code, scoring_script=script) if script is not None else None
     if not isinstance(uri, LocalPath):
-        section.refuse(code_key, "a folder in a store cannot hold the code, also in Azure ML; give a local folder")
+        section.refuse(code_key, "cannot hold the code; give a local folder, or one on Azure storage")
         return None
     path = uri.path
     if not os.path.isdir(path):

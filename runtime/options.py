@@ -13,6 +13,7 @@ from typing import Any, Literal
 from runtime.errors import UsageError
 from runtime.progress import QuarantineLimit
 from runtime.score_file import IfExists
+from scoring.blob_access import BlobAccess
 from scoring.files import InputSpec, local_path
 from scoring.rows import Dialect
 from scoring.specs import COLUMN_TYPES
@@ -20,8 +21,10 @@ from scoring.specs import COLUMN_TYPES
 __all__ = ["Options"]
 
 # what only workspace.yml can find, or storage has; paths, file: URLs and what MLflow fetches are taken as they are
-ELSEWHERE = re.compile(r"\s*(azureml:|folder:|/subscriptions/|(https?|wasbs?|abfss?|adl)://)", re.IGNORECASE)
+ELSEWHERE = re.compile(r"\s*(azureml:|folder:|/subscriptions/|(https?|wasbs?|abfss?|az|adl)://)", re.IGNORECASE)
 PLACES = ("model", "input", "output")
+OF_WORKSPACES = ("workspace", "subscription", "resource_group", "workspace_name")
+ACCESSES = ("model_access", "code_access", "input_access", "output_access")
 FORBIDDEN_IN_NAMES = frozenset('~"#%&*:<>?/\\{|}')
 
 
@@ -33,7 +36,9 @@ class Options:
         model: folder with an ``MLmodel`` file, ``models:/name/version``, ``models:/name@alias`` or ``runs:/…``;
             where a script scores, whatever folder or file it loads, or nothing.
         deployment: the deployment file they come from, if one was given.
-        code: absolute folder of the scoring script; empty where the model scores by itself.
+        model_access: how a model on Azure storage is reached.
+        code: absolute folder of the scoring script, or its address on storage; empty where the model scores by itself.
+        code_access: how code on Azure storage is reached.
         scoring_script: the script, relative to it.
         environment_variables: of the deployment; they are shown nowhere.
         arguments: what follows the script's path in its ``sys.argv``.
@@ -49,8 +54,12 @@ class Options:
         logs: folder of the logs; empty: chosen for deployments, none for a model.
         isolate: whether rows that fail a mini-batch are looked for, or files where a script scores; None: rows are.
         on_mismatch: warn or fail where a model was saved with other versions than run here.
-        input: file, folder or glob; a local path or ``file:`` URL.
-        output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``.
+        input: file, folder or glob: a local path, a ``file:`` URL, or an address on storage, without any secret.
+        input_access: how an input on Azure storage is reached.
+        input_query: what stood behind the question mark of a public file's address.
+        output: folder for the score file, or the file itself (ending in .csv); empty: ``./scoreline/<job name>/score``;
+            on storage always the folder, without any secret.
+        output_access: how an output on Azure storage is reached.
         job_name: name of the job; the same name resumes.
         job_name_given: whether it was chosen, and not made up.
         input_type: uri_folder or uri_file; empty: what is found.
@@ -86,9 +95,13 @@ class Options:
     """
 
     model: str = ""
+    model_access: BlobAccess | None = field(default=None, repr=False)
     input: str = ""
+    input_access: BlobAccess | None = field(default=None, repr=False)
+    input_query: str = field(default="", repr=False)
     deployment: str = ""
     code: str = ""
+    code_access: BlobAccess | None = field(default=None, repr=False)
     scoring_script: str = ""
     environment_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     arguments: tuple[str, ...] = ()
@@ -105,6 +118,7 @@ class Options:
     isolate: bool | None = None
     on_mismatch: Literal["warn", "fail"] = "warn"
     output: str = ""
+    output_access: BlobAccess | None = field(default=None, repr=False)
     job_name: str = ""
     job_name_given: bool = True
     input_type: str = ""
@@ -149,7 +163,7 @@ class Options:
             from runtime.deployed import deployment_options
 
             options = deployment_options(options)
-        elif options.get("workspace") or any(_is_elsewhere(options.get(name)) for name in PLACES):
+        elif any(options.get(name) for name in OF_WORKSPACES) or any(_is_elsewhere(options.get(n)) for n in PLACES):
             from runtime.located import located_options
 
             options = located_options(options)
@@ -173,6 +187,11 @@ class Options:
         options["delimiter"] = _delimiter(options.get("delimiter", ","))
         if options.get("output_header") is None:
             options["output_header"] = options.get("output_format", "csv") == "csv"
+        if any(options.get(name) for name in ACCESSES):
+            from runtime.credentials import told
+
+            sentences = dict.fromkeys(told(options[name]) for name in ACCESSES if options.get(name))
+            options["notices"] = (*options.get("notices", ()), *sentences)
         if not options.get("output") and not options.get("job_name"):
             options["job_name"] = _generated_job_name()
             options["job_name_given"] = False
@@ -285,7 +304,8 @@ class Options:
     @property
     def job_folder(self) -> str:
         """The folder of the job: its output and its logs lie in it, unless they are told to lie elsewhere."""
-        if os.path.basename(self.output_folder) == "score" and self.job_name:
+        on_disk = self.output_access is None
+        if on_disk and os.path.basename(self.output_folder) == "score" and self.job_name:
             return os.path.dirname(self.output_folder)
         return os.path.abspath(os.path.join("scoreline", self.job_name or os.path.basename(self.output_folder)))
 
@@ -299,6 +319,8 @@ class Options:
     @property
     def _output_is_file(self) -> bool:
         """Whether --output names the file itself: it ends in an extension, and is no folder."""
+        if self.output_access is not None:
+            return False
         name = os.path.basename(self.output)
         is_file = os.path.splitext(name)[1] == ".csv" or (bool(self.deployment) and name == self.output_file_name)
         return is_file and not os.path.isdir(self.output)
@@ -308,6 +330,8 @@ class Options:
         """Where the score file shall be."""
         if not self.output:
             return os.path.abspath(os.path.join("scoreline", self.job_name, "score"))
+        if self.output_access is not None:
+            return self.output.rstrip("/")
         path = local_path(self.output)
         return os.path.dirname(path) if self._output_is_file else path
 

@@ -16,6 +16,7 @@ from typing import Any
 from runtime.errors import OutputError, UsageError
 from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel
 from runtime.options import Options
+from scoring.blob_access import BlobAccess
 from scoring.files import local_path
 from scoring.specs import ScorerSpec, ScriptSpec
 
@@ -120,37 +121,59 @@ class ScriptTarget:
 
 
 def find_target(options: Options, stack: ExitStack, notice: Notice) -> ModelTarget | ScriptTarget:
-    """Find what scores, and fetch a model that is remote.
+    """Find what scores, and fetch a model and code that are remote.
 
     Raises:
         UsageError: it is not there, or is not what it is said to be.
         ModelLoadError: the model cannot be fetched.
     """
     if not options.scoring_script:
-        model = _model(options.model, stack, notice)
+        model = _model(options.model, options.model_access, stack, notice)
         return ModelTarget(uri=model.uri, path=model.path)
-    script = os.path.join(options.code, options.scoring_script)
+    code = options.code
+    if options.code_access is not None:
+        code = _from_storage(options.code_access, code, stack, notice)
+    script = os.path.join(code, options.scoring_script)
     if not os.path.isfile(script):
-        raise UsageError(f"{script}: no such scoring script")
-    if is_remote(options.model):
-        path = _model(options.model, stack, notice).path
+        raise UsageError(f"{os.path.join(options.code, options.scoring_script)}: no such scoring script")
+    if options.model_access is not None:
+        path = _from_storage(options.model_access, options.model, stack, notice)
+    elif is_remote(options.model):
+        path = _model(options.model, None, stack, notice).path
     else:
         path = os.path.abspath(local_path(options.model)) if options.model else ""
         if path and not os.path.exists(path):
             raise UsageError(f"{options.model}: no such model")
     return ScriptTarget(
-        uri=options.model or script, path=path, code=options.code, script=script,
+        uri=options.model or os.path.join(options.code, options.scoring_script), path=path, code=code, script=script,
         environment=options.environment_variables,
     )  # fmt: skip
 
 
-def _model(uri: str, stack: ExitStack, notice: Notice) -> ModelFolder:
+def _model(uri: str, access: BlobAccess | None, stack: ExitStack, notice: Notice) -> ModelFolder:
+    if access is not None:
+        path = _from_storage(access, uri, stack, notice)
+        try:
+            return ModelFolder(uri=uri, path=find_model(path).path)
+        except UsageError as error:
+            raise UsageError(str(error).replace(path, uri)) from None
     if not is_remote(uri):
         return find_model(uri)
+    return fetch_model(uri, _temporary(uri, stack, notice))
+
+
+def _from_storage(access: BlobAccess, url: str, stack: ExitStack, notice: Notice) -> str:
+    """Fetch a folder or file of Azure storage, for as long as the job lasts."""
+    from runtime.storage_fetch import fetch_folder, path_in
+
+    return fetch_folder(access, path_in(access, url), _temporary(url, stack, notice))
+
+
+def _temporary(uri: str, stack: ExitStack, notice: Notice) -> str:
     folder = tempfile.mkdtemp(prefix="scoreline-model-")
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     notice(f"fetching {uri}")
-    return fetch_model(uri, folder)
+    return folder
 
 
 def stage_model(path: str, work: str) -> str:

@@ -23,7 +23,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from runtime.errors import UsageError
 from runtime.uris import (
@@ -40,7 +40,7 @@ from runtime.uris import (
 )
 from runtime.workspace_file import Asset, Datastore, Mapping, read_mapping
 
-__all__ = ["Purpose", "Workspace", "declared_input_type", "read_workspace", "resolve"]
+__all__ = ["Directory", "Purpose", "Workspace", "declared_input_type", "read_workspace", "resolve"]
 
 Purpose = Literal["input", "output", "model", "code"]
 KINDS = {"input": "data", "model": "models", "code": "codes"}
@@ -61,6 +61,16 @@ class Workspace:
     mapping: Mapping = field(default_factory=Mapping)
 
 
+class Directory(Protocol):
+    """Who else knows names, asked where the mapping lacks one; `runtime.management.AzureWorkspace` is one."""
+
+    def datastore(self, uri: DatastorePath, /) -> Datastore | None:
+        """Find the datastore of a URI; nothing where nobody says of which workspace."""
+
+    def asset(self, uri: AssetName | AssetId, kind: str, /) -> Asset | None:
+        """Find an asset of a kind; nothing where nobody says of which workspace."""
+
+
 def read_workspace(path: str) -> Workspace:
     """Read a workspace mapping (contract 7.3).
 
@@ -70,16 +80,16 @@ def read_workspace(path: str) -> Workspace:
     return Workspace(file=path, mapping=read_mapping(path))
 
 
-def resolve(uri: Uri, workspace: Workspace | None, *, purpose: Purpose) -> Uri:
+def resolve(uri: Uri, workspace: Workspace | None, *, purpose: Purpose, directory: Directory | None = None) -> Uri:
     """Find the place that a URI stands for: a local path, a path on storage, a public file.
 
     A `RunArtifact` stays what it is where a model is wanted, for MLflow finds it.
 
     Raises:
-        UsageError: it is no place for the purpose, or the mapping lacks a name; the message has the lines to add.
+        UsageError: it is no place for the purpose, or nobody knows a name; the message has the lines to add.
     """
     place = uri
-    for step in _steps(uri, workspace, purpose):
+    for step in _steps(uri, workspace, purpose, directory):
         place = step
     match place:
         case PublicFile() if purpose == "output":
@@ -96,26 +106,26 @@ def resolve(uri: Uri, workspace: Workspace | None, *, purpose: Purpose) -> Uri:
     return place
 
 
-def declared_input_type(uri: Uri, workspace: Workspace | None) -> str:
+def declared_input_type(uri: Uri, workspace: Workspace | None, directory: Directory | None = None) -> str:
     """Return uri_folder or uri_file where an input is a data asset that says so, else nothing.
 
     Raises:
-        UsageError: the mapping lacks the asset.
+        UsageError: nobody knows the asset.
     """
-    for step in (uri, *_steps(uri, workspace, "input")):
-        if isinstance(step, AssetName | AssetId) and (kind := _find(step, workspace, "input").type):
+    for step in (uri, *_steps(uri, workspace, "input", directory)):
+        if isinstance(step, AssetName | AssetId) and (kind := _find(step, workspace, "input", directory).type):
             return kind
     return ""
 
 
-def _steps(uri: Uri, workspace: Workspace | None, purpose: Purpose) -> Iterator[Uri]:
+def _steps(uri: Uri, workspace: Workspace | None, purpose: Purpose, directory: Directory | None) -> Iterator[Uri]:
     """Follow names to what they stand for, as long as it is a name again."""
     seen = [uri]
     while isinstance(uri, AssetName | AssetId | DatastorePath):
         if isinstance(uri, DatastorePath):
-            uri = _in_datastore(uri, workspace)
+            uri = _in_datastore(uri, workspace, directory)
         else:
-            asset = _find(uri, workspace, purpose)
+            asset = _find(uri, workspace, purpose, directory)
             if asset.type == "mltable":
                 raise UsageError(f"{uri}: an MLTable, which no batch deployment takes; use uri_folder or uri_file")
             uri = asset.uri
@@ -126,7 +136,9 @@ def _steps(uri: Uri, workspace: Workspace | None, purpose: Purpose) -> Iterator[
         yield uri
 
 
-def _find(uri: AssetName | AssetId, workspace: Workspace | None, purpose: Purpose) -> Asset:
+def _find(
+    uri: AssetName | AssetId, workspace: Workspace | None, purpose: Purpose, directory: Directory | None
+) -> Asset:
     kind = KINDS.get(purpose)
     if kind is None:
         raise UsageError(f"{uri}: an asset cannot be the {purpose} here; give a folder, or a path in a datastore")
@@ -137,7 +149,10 @@ def _find(uri: AssetName | AssetId, workspace: Workspace | None, purpose: Purpos
     versions = _assets(workspace, kind).get(uri.name, {})
     version = uri.version or _latest(versions)
     if version not in versions:
-        raise UsageError(_missing_asset(uri, workspace, kind, versions))
+        asked = directory.asset(uri, kind) if directory is not None else None
+        if asked is None:
+            raise UsageError(_missing_asset(uri, workspace, kind, versions) + _or_ask(directory))
+        return asked
     asset = versions[version]
     if isinstance(uri, AssetId):
         _same_workspace(uri, uri.workspace, asset.workspace, workspace)
@@ -171,16 +186,16 @@ def _missing_asset(uri: AssetName | AssetId, workspace: Workspace | None, kind: 
     )
 
 
-def _in_datastore(uri: DatastorePath, workspace: Workspace | None) -> LocalPath | BlobPath:
+def _in_datastore(uri: DatastorePath, workspace: Workspace | None, directory: Directory | None) -> LocalPath | BlobPath:
     stores = {} if workspace is None else workspace.mapping.datastores
-    store = stores.get(uri.datastore)
+    store = stores.get(uri.datastore) or (directory.datastore(uri) if directory is not None else None)
     if store is None:
         near = difflib.get_close_matches(uri.datastore, stores, n=1)
         what = f"no datastore {uri.datastore}" + (f" (but {near[0]})" if near else "")
         raise UsageError(
             f"{uri}: {_lacks(workspace, what)}\n  datastores:\n    {_key(uri.datastore)}:\n      type: azure_blob\n"
             "      account_name: ACCOUNT\n      container_name: CONTAINER\n"
-            "or, for a folder of this machine, path: FOLDER instead of these three"
+            "or, for a folder of this machine, path: FOLDER instead of these three" + _or_ask(directory)
         )
     if uri.workspace is not None:
         _same_workspace(uri, uri.workspace, store.workspace, workspace)
@@ -208,6 +223,13 @@ def _same_workspace(uri: Uri, asked: WorkspaceId, known: WorkspaceId | None, wor
             f"{uri}: {_file(workspace)} has it of another workspace, {known.name} of {known.resource_group}; "
             "paste that of the workspace asked for, or use the short form azureml:"
         )
+
+
+def _or_ask(directory: Directory | None) -> str:
+    """Say how the workspace itself would be asked, where it could be but nobody named it."""
+    if directory is None:
+        return ""
+    return "\nor name the workspace that knows it: --subscription, --resource-group, --workspace-name (or AZUREML_ARM_*)"
 
 
 def _lacks(workspace: Workspace | None, what: str) -> str:

@@ -312,9 +312,9 @@ WRONG = [
         ),
     ),
     (
-        "1.2 code in a store",
-        HEAD + "code_configuration:\n  code: azureml://datastores/d/paths/code\n  scoring_script: score.py\n",
-        ":5: code_configuration.code: a folder in a store cannot hold the code, also in Azure ML; give a local folder",
+        "1.2 code at a public address",
+        HEAD + "code_configuration:\n  code: https://example.com/code\n  scoring_script: score.py\n",
+        ":5: code_configuration.code: cannot hold the code; give a local folder, or one on Azure storage",
     ),
     (
         "1.2 no scoring_script",

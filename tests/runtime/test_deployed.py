@@ -20,7 +20,9 @@ from tests.runtime.commands import scoreline
 
 ARM = "/subscriptions/s/resourceGroups/r/providers/Microsoft.MachineLearningServices/workspaces/w"
 LONG = "azureml://subscriptions/s/resourcegroups/r/workspaces/w"
-SIGNED = "https://acct.blob.core.windows.net/data/in?sv=2024-11-04&sig=c2VjcmV0"
+BLOBS = "https://acct.blob.core.windows.net/data"
+SIGNED = f"{BLOBS}/in?sv=2024-11-04&sp=rwdl&sig=c2VjcmV0"
+ENDED = f"{BLOBS}/in?sv=2024-11-04&se=2024-12-01&sig=c2VjcmV0"
 
 SCRIPT = """\
 import os
@@ -60,6 +62,7 @@ data:
 models:
   heart: {"1": store/old, "2": azureml://datastores/here/paths/new}
   broken: {"1": azureml:broken@latest}
+  texts: {"3": azureml://datastores/away/paths/texts}
 codes:
   texts: {"1": code}
 """
@@ -327,9 +330,7 @@ def test_model_references(here: Path, model: str, found: str) -> None:
         pytest.param("azureml:broken:1", ["blue.yml: model: ", "circle"], id="circle"),
         pytest.param("azureml:heart@best", ["blue.yml: model: azureml:heart@best: ", "latest"], id="label"),
         pytest.param(
-            "{path: azureml://datastores/away/paths/m}",
-            ["blue.yml: model: model https://acct.blob.core.windows.net/data/m: storage is not read yet"],
-            id="storage",
+            "{path: https://example.com/m}", ["blue.yml: model: model https://example.com/m: a folder"], id="21 public"
         ),
         pytest.param("azureml://registries/g/models/heart/versions/1", ["az ml model download"], id="12 registry"),
         pytest.param("{path: azureml://jobs/j/outputs/o/paths/m}", ["az ml job download"], id="14 job output"),
@@ -342,6 +343,7 @@ def test_model_that_is_not_found(here: Path, model: str, says: list[str]) -> Non
     for part in says:
         assert part in message
     assert message.endswith("\nor give --model PATH")
+    assert ("--subscription" in message) == ("workspace.yml has no" in message or "only version" in message)
     assert options(model="store/old")["model"] == "store/old"
     assert options(model="azureml:heart:2")["model"] == str(here / "store/new")
 
@@ -436,28 +438,66 @@ def test_inputs(here: Path, text: str, path: str, kind: str) -> None:
     assert options(input=text, input_type="uri_file")["input_type"] == "uri_file"
 
 
-def storage(purpose: str, place: str) -> str:
-    """Return the sentence that refuses storage."""
-    done = "written" if purpose == "output" else "read"
-    return f"{purpose} {place}: storage is not {done} yet; give a local path or a file: URL"
+@pytest.mark.parametrize(
+    ("text", "path", "kind", "source"),
+    [
+        pytest.param(SIGNED, f"{BLOBS}/in", "sas", "the URI", id="16 signed"),
+        pytest.param(f"{BLOBS}/a%20b/*.csv", f"{BLOBS}/a%20b/*.csv", "account_key", "AZURE_STORAGE_KEY", id="16 glob"),
+        pytest.param(
+            "abfss://data@acct.dfs.core.windows.net/in/", f"{BLOBS}/in/", "account_key", "AZURE_STORAGE_KEY", id="19"
+        ),
+        pytest.param("az://data@acct.blob.core.windows.net/in", f"{BLOBS}/in", "account_key", "AZURE_STORAGE_KEY"),
+        pytest.param("azureml:texts:3", f"{BLOBS}/texts", "account_key", "AZURE_STORAGE_KEY", id="1 data asset"),
+        pytest.param("azureml://datastores/away", BLOBS, "account_key", "AZURE_STORAGE_KEY", id="4 root"),
+        pytest.param(
+            "azureml://datastores/away/paths/x y", f"{BLOBS}/x%20y", "account_key", "AZURE_STORAGE_KEY", id="4 path"
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("purpose", ["input", "model"])
+def test_places_on_storage(account_key: str, *, purpose: str, text: str, path: str, kind: str, source: str) -> None:
+    """A place on storage becomes an address of the blob endpoint without secret, with what reaches it beside it."""
+    for given in (
+        options(**{purpose: text}),
+        vars_of(Options.of(**{"model": "m", "input": "i", "output": "o", purpose: text})),
+    ):
+        access = given[f"{purpose}_access"]
+        assert (given[purpose], access.kind, access.source) == (path, kind, source)
+        assert (access.account_url, access.container) == tuple(BLOBS.rsplit("/", 1))
+        assert access.secret in (account_key, "sv=2024-11-04&sp=rwdl&sig=c2VjcmV0")
+        assert access.secret not in repr(given)
+
+
+def vars_of(found: Options) -> dict[str, Any]:
+    """Return what options hold."""
+    assert "c2VjcmV0" not in repr(found)
+    return {name: getattr(found, name) for name in found.__slots__}
+
+
+@pytest.fixture
+def account_key(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set the key of an account, so that nothing is asked over the network, and return it."""
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "c2VjcmV0" * 11)
+    return "c2VjcmV0" * 11
+
+
+def test_public_file() -> None:
+    """What stands behind its question mark may be a secret, and is kept beside the address."""
+    found = options(input="https://example.com/a.csv?token=c2VjcmV0")
+    assert (found["input"], found["input_query"]) == ("https://example.com/a.csv", "token=c2VjcmV0")
+
+
+def test_code_on_storage(account_key: str) -> None:
+    """The folder of a scoring script may lie on storage too."""
+    for code in (f"{BLOBS}/src", "azureml://datastores/away/paths/src"):
+        Path("blue.yml").write_text(BLUE.replace("code: code", f"code: {code}"))
+        found = options()
+        assert (found["code"], found["code_access"].secret) == (f"{BLOBS}/src", account_key)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param(SIGNED, storage("input", "https://acct.blob.core.windows.net/data/in?***"), id="16 signed"),
-        pytest.param(
-            "abfss://data@acct.dfs.core.windows.net/in/",
-            storage("input", "https://acct.dfs.core.windows.net/data/in/"), id="19 abfss",
-        ),
-        pytest.param(
-            "azureml:texts:3", storage("input", "https://acct.blob.core.windows.net/data/texts"), id="1 data asset"
-        ),
-        pytest.param(
-            "azureml://datastores/away/paths/x",
-            storage("input", "https://acct.blob.core.windows.net/data/x"), id="4 datastore",
-        ),
-        pytest.param("https://example.com/a.csv", storage("input", "https://example.com/a.csv"), id="21 public file"),
         pytest.param(
             "texts:1", "input texts:1: no such file or folder; a data asset is written azureml:texts:1", id="1 bare"
         ),
@@ -465,7 +505,7 @@ def storage(purpose: str, place: str) -> str:
     ],
 )  # fmt: skip
 def test_inputs_that_are_not_read(text: str, says: str) -> None:
-    """One sentence says it for all of storage, without the signature."""
+    """One sentence says it."""
     assert refused(input=text) == says
 
 
@@ -511,14 +551,6 @@ def test_output_that_is_called_as_the_file_shall_be(here: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param(
-            f"{SIGNED.partition('?')[0]}/o.csv?sig=c2VjcmV0",
-            storage("output", "https://acct.blob.core.windows.net/data/in/?***"), id="16 storage",
-        ),
-        pytest.param(
-            "azureml://datastores/away/paths/x",
-            storage("output", "https://acct.blob.core.windows.net/data/x"), id="4 datastore on storage",
-        ),
         pytest.param("https://example.com/a.csv?sig=c2VjcmV0", "https://example.com/a.csv?***: ", id="21 public"),
         pytest.param("azureml:texts:1", "azureml:texts:1: ", id="1 asset"),
         pytest.param("runs:/abc/model", "runs:/abc/model: ", id="14 run"),
@@ -559,21 +591,26 @@ def test_model_run_knows_folder(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("text", "folder", "name"),
     [
-        ({"model": "m", "input": SIGNED}, storage("input", "https://acct.blob.core.windows.net/data/in?***")),
-        ({"model": SIGNED, "input": "i"}, storage("model", "https://acct.blob.core.windows.net/data/in?***")),
-        (
-            {"model": "m", "input": "i", "output": "abfss://c@acct.dfs.core.windows.net/o/"},
-            storage("output", "https://acct.dfs.core.windows.net/c/o/"),
-        ),
+        ("abfss://c@acct.dfs.core.windows.net/o/", "https://acct.blob.core.windows.net/c/o", "predictions.csv"),
+        ("abfss://c@acct.dfs.core.windows.net/o/s.csv", "https://acct.blob.core.windows.net/c/o", "s.csv"),
+        ("azureml://datastores/away/paths/x.parquet", BLOBS, "x.parquet"),
+        (f"{SIGNED.replace('/in?', '/in/o.csv?')}", f"{BLOBS}/in", "o.csv"),
+        (BLOBS, BLOBS, "predictions.csv"),
     ],
 )
-def test_model_run_refuses_storage(given: dict[str, str], says: str) -> None:
-    """By the same sentence."""
-    with pytest.raises(UsageError) as error:
-        Options.of(**given)
-    assert str(error.value) == says
+@pytest.mark.usefixtures("account_key")
+def test_output_on_storage(text: str, folder: str, name: str) -> None:
+    """Its folder and its file are told apart as on disk (contract 6.4); logs stay on this machine."""
+    for found in (
+        Options.of(model="m", input="i", output=text), Options.of(deployment="blue.yml", input="store", output=text)
+    ):  # fmt: skip
+        assert (found.output_folder, found.output_name, found.output) == (folder, name, f"{folder}/")
+        assert found.output_access is not None
+        assert found.job_folder.startswith(os.getcwd())
+        assert found.notices[-1].startswith(f"container {found.output_access.container} of account acct: ")
+        assert "c2VjcmV0" not in repr(found)
 
 
 def test_plain_run_imports_nothing_more() -> None:
@@ -621,10 +658,10 @@ def test_model_job_by_names(here: Path, heart_model: Path, heart_rows: Callable[
 def test_signature_is_in_no_message() -> None:
     """Whatever the command says of a signed URL, it says it without the signature."""
     for option in ("--input", "--output", "--model"):
-        given = {"--input": "store/texts", option: SIGNED}
+        given = {"--input": "store/texts", option: ENDED}
         outcome = scoreline("run", "blue.yml", *(text for pair in given.items() for text in pair))
         assert outcome.code == 2
-        assert "https://acct.blob.core.windows.net/data/in?***: storage is not" in outcome.stderr
+        assert "container data of account acct: the shared access signature of the URI ended" in outcome.stderr
         assert "c2VjcmV0" not in outcome.stdout + outcome.stderr
 
 
