@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scoring.errors import InputError, ModelLoadError, ModelUseError, PredictionError, ScorelineError
+from scoring.errors import InputBusyError, InputError, ModelLoadError, ModelUseError, PredictionError, ScorelineError
 
 __all__ = [
     "DeploymentError",
+    "InputBusyError",
     "InputError",
     "InterruptedJobError",
     "ModelLoadError",
@@ -98,7 +99,7 @@ def exit_code(error: ScorelineError) -> int:
     match error:
         case InterruptedJobError():
             return 128 + error.signal_number
-        case OutputBusyError():
+        case InputBusyError() | OutputBusyError():
             return TRY_LATER
         case InputError() | ModelUseError() | OutputError() | ResumeError() | UsageError():
             return REFUSED

@@ -167,13 +167,16 @@ class Job:
         if complete is not None:
             return complete
         self._open_logs(target, listing, engine)
-        record = self._resumed(output, asked)
+        resumed = self._resumed(output, asked)
+        record = resumed.of_listing(inputs_digest(listing.files))
         # killed before the columns were named: what is staged cannot be published without them
         named = not (target.by_file and (options.output_format != "csv" or options.output_action != "append_row"))
         staged = output.staged(record.fingerprint_bytes) if output.header() or not named else []
-        grid = scanner.begin(self._begin(output, record.cell_rows, staged))
-        if record.cell_rows != grid.cell_rows or output.job() is None:
-            record = replace(record, cell_rows=grid.cell_rows)
+        # of other listings some small files may be scored together with others
+        steady = resumed.listing == inputs_digest(listing.files)
+        grid = scanner.begin(replace(self._begin(output, record.cell_rows, staged), steady=steady))
+        record = replace(record, cell_rows=grid.cell_rows)
+        if record != resumed or output.job() is None:
             output.record_job(record.to_json())
         mark = self._mark(output, engine)
         if mark is not None:
@@ -406,6 +409,7 @@ class Job:
                 rows=key.rows,
                 identity=key.identity,
                 input_digest=key.input_digest,
+                lines=key.lines,
             )
             for key, text, _ in staged
         ]

@@ -12,7 +12,7 @@ from multiprocessing.connection import Pipe
 from statistics import median
 from typing import IO, TypeVar
 
-from runtime.errors import InputError
+from runtime.errors import InputBusyError, InputError
 from scoring.cells import Cell, InputFile, MiniBatch, identity_digest
 from scoring.files import InputSpec, Listing
 from scoring.scan import Begin, Grid, Refused, ScanEnd, StagedCells
@@ -67,7 +67,7 @@ class Scanner:
             code = self._process.wait()
             raise InputError(f"the scanner ended unexpectedly (exit code {code}); --debug shows what it said") from None
         if isinstance(message, Refused):
-            raise InputError(message.reason)
+            raise InputBusyError(message.reason) if message.later else InputError(message.reason)
         return message  # type: ignore[no-any-return]  # the scanner says nothing else
 
     def expect(self, kind: type[Message]) -> Message:

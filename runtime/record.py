@@ -14,6 +14,7 @@ from scoring.specs import ColumnSpec
 __all__ = ["JobRecord"]
 
 FORMAT = 1
+VARIOUS = "various"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class JobRecord:
         cell_rows: the grid; -1 while it is not chosen.
         threads: native threads of a worker.
         columns: what the model wants, once known.
+        listing: digest of the input files, while all that is staged was made of the same; `VARIOUS` afterwards.
     """
 
     model: str
@@ -33,6 +35,7 @@ class JobRecord:
     cell_rows: int = -1
     threads: int = 1
     columns: tuple[ColumnSpec, ...] = ()
+    listing: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -48,6 +51,10 @@ class JobRecord:
         """Return the record with the columns known."""
         return replace(self, columns=tuple(columns))
 
+    def of_listing(self, digest: str) -> JobRecord:
+        """Return the record of a job that goes on with these input files."""
+        return replace(self, listing=digest if self.listing in ("", digest) else VARIOUS)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         return {"format": FORMAT, "fingerprint": self.fingerprint, **asdict(self)}
@@ -61,6 +68,7 @@ class JobRecord:
             cell_rows=content["cell_rows"],
             threads=content["threads"],
             columns=tuple(ColumnSpec(**column) for column in content["columns"]),
+            listing=content.get("listing", VARIOUS),
         )
 
     def resumed_as(self, asked: JobRecord, output: str) -> JobRecord:

@@ -2,6 +2,7 @@
 
     ScorelineError
     ├── InputError          the input cannot be listed or read
+    │   └── InputBusyError  not now: storage does not answer, or lets us in no longer; there is no room for a copy
     ├── ModelLoadError      the model cannot be loaded
     │   └── ModelUseError   the model cannot be used in the way asked for
     └── PredictionError     what the model returned cannot be written
@@ -11,7 +12,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "ModelLoadError", "ModelUseError", "PredictionError", "ScorelineError"]
+__all__ = ["InputBusyError", "InputError", "ModelLoadError", "ModelUseError", "PredictionError", "ScorelineError"]
 
 
 class ScorelineError(Exception):
@@ -20,6 +21,10 @@ class ScorelineError(Exception):
 
 class InputError(ScorelineError):
     """The input cannot be listed or read."""
+
+
+class InputBusyError(InputError):
+    """The input cannot be read now; the same command may work later."""
 
 
 class ModelLoadError(ScorelineError):

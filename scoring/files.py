@@ -9,14 +9,17 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from io import RawIOBase
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from scoring.cells import InputFile
 from scoring.errors import InputError
 from scoring.rows import Dialect
+
+if TYPE_CHECKING:
+    from scoring.blob_access import BlobAccess
+    from scoring.remote_files import Found
 
 CSV_EXTENSIONS = (".csv", ".csv.gz", ".csv.zst")
 PARQUET_EXTENSIONS = (".parquet", ".pqt")
@@ -25,6 +28,7 @@ KNOWN_EXTENSIONS = (*CSV_EXTENSIONS, *PARQUET_EXTENSIONS, *IMAGE_EXTENSIONS)
 COMPRESSED_EXTENSIONS = (".gz", ".zst")
 HEAD_BYTES = 64 * 2**10
 COMPRESSED_READ_BYTES = 512 * 2**10
+AS_CSV = "read it as CSV with --input-format csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,8 @@ class InputSpec:
     """What to list and how to read it.
 
     Attributes:
-        url: a file, a folder or a glob; a local path or a ``file:`` URL.
+        url: a file, a folder or a glob: a local path, a ``file:`` URL, the percent-encoded address of a blob, or of a
+            public file; without any secret.
         input_type: ``uri_folder``, ``uri_file``, or empty: whatever is found.
         include: globs that names must match (any one); empty takes all.
         recursive: whether to look into sub-folders.
@@ -41,6 +46,8 @@ class InputSpec:
         kind: rows: what can be scored row by row or image by image; files: every file there is, whatever its name, for
             a scoring script (contract 5.1).
         unknown: what becomes of a file that nothing can read: refuse: nothing is scored; fail: it fails alone.
+        access: how the container of blobs is reached.
+        query: what stands behind the question mark of a public file's address, and may be a secret.
     """
 
     url: str
@@ -51,6 +58,13 @@ class InputSpec:
     dialect: Dialect = Dialect()
     kind: Literal["rows", "files"] = "rows"
     unknown: Literal["refuse", "fail"] = "refuse"
+    access: BlobAccess | None = field(default=None, repr=False)
+    query: str = field(default="", repr=False)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is fetched over the network."""
+        return self.access is not None or self.url.lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +97,14 @@ def list_inputs(spec: InputSpec) -> Listing:
 
     Raises:
         InputError: nothing is there, nothing of it can be scored, or a file has an extension no reader knows.
+        InputBusyError: storage does not answer.
     """
+    if spec.is_remote:
+        return _list_remote(spec)
     path = local_path(spec.url)
     exists = os.path.exists(path)
-    if not exists and glob.has_magic(path):
+    globbed = not exists and glob.has_magic(path)
+    if globbed:
         if spec.input_type == "uri_file":
             raise InputError(f"{spec.url}: a glob names many files; use --input-type uri_folder or leave it out")
         root, names = _globbed(path)
@@ -100,9 +118,27 @@ def list_inputs(spec: InputSpec) -> Listing:
     else:
         if spec.input_type == "uri_folder":
             raise InputError(f"{spec.url} is a file, but --input-type says uri_folder; use uri_file")
-        _refuse_unknown(spec, [os.path.basename(path)], "read it as CSV with --input-format csv")
+        _refuse_unknown(spec, [os.path.basename(path)], AS_CSV)
         return Listing(files=(_stat(spec, os.path.dirname(path), os.path.basename(path)),))
-    return _select(spec, root, names)
+    kept, skipped = _select(spec, names, globbed=globbed)
+    return Listing(files=tuple(_stat(spec, root, name) for name in kept), skipped=skipped)
+
+
+def _list_remote(spec: InputSpec) -> Listing:
+    from scoring.remote_files import HttpRanges, find_blobs
+
+    if spec.access is not None:
+        kind, found = find_blobs(spec.access, spec.url, input_type=spec.input_type)
+    elif spec.input_type == "uri_folder":
+        raise InputError(f"{spec.url}: a folder at a public address cannot be listed; name one file, as uri_file")
+    else:
+        kind, found = "file", [HttpRanges(spec.url, spec.query).find()]
+    if kind == "file":
+        _refuse_unknown(spec, [each.name for each in found], AS_CSV)
+        return Listing(files=tuple(_input_file(spec, each) for each in found))
+    by_name = {each.name: each for each in found}
+    kept, skipped = _select(spec, list(by_name), globbed=kind == "glob")
+    return Listing(files=tuple(_input_file(spec, by_name[name]) for name in kept), skipped=skipped)
 
 
 def _below(root: str, prefix: str, *, hidden: bool) -> Iterator[str]:
@@ -138,13 +174,14 @@ def _globbed(pattern: str) -> tuple[str, list[str]]:
     return root, [name.replace(os.sep, "/") for name in names]
 
 
-def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
+def _select(spec: InputSpec, names: list[str], *, globbed: bool) -> tuple[list[str], tuple[tuple[str, int], ...]]:
+    """Choose the files to read, in order, and count the others."""
     skipped = {"hidden": 0, "nested": 0, "not included": 0}
     kept = []
     for name in names:
         if spec.kind == "rows" and any(part.startswith(("_", ".")) for part in name.split("/")):
             skipped["hidden"] += 1
-        elif "/" in name and not spec.recursive and not glob.has_magic(spec.url):
+        elif "/" in name and not spec.recursive and not globbed:
             skipped["nested"] += 1
         elif spec.include and not any(fnmatch.fnmatchcase(name, pattern) for pattern in spec.include):
             skipped["not included"] += 1
@@ -157,7 +194,7 @@ def _select(spec: InputSpec, root: str, names: list[str]) -> Listing:
         raise InputError(f"{spec.url}: no input files" + (f" ({left_out} left out{hint})" if left_out else ""))
     _refuse_unknown(spec, kept, "choose files with --include '*.csv', or read all as CSV with --input-format csv")
     kept.sort(key=_by_folder if spec.kind == "files" else _by_path)
-    return Listing(files=tuple(_stat(spec, root, name) for name in kept), skipped=counts)
+    return kept, counts
 
 
 def _by_path(name: str) -> bytes:
@@ -200,15 +237,17 @@ def _stat(spec: InputSpec, root: str, name: str) -> InputFile:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: it is no regular file; copy it to one first")
+    return _as_input(spec, name, path, status.st_size, str(status.st_mtime_ns))
+
+
+def _input_file(spec: InputSpec, found: Found) -> InputFile:
+    return _as_input(spec, found.name, found.url, found.size_bytes, found.version)
+
+
+def _as_input(spec: InputSpec, name: str, url: str, size_bytes: int, version: str) -> InputFile:
     known = _format(spec, name)
-    return InputFile(
-        name=name,
-        url=path,
-        size_bytes=status.st_size,
-        version=str(status.st_mtime_ns),
-        format=known,
-        problem=_unsupported(name) if known == "unknown" else "",
-    )
+    problem = _unsupported(name) if known == "unknown" else ""
+    return InputFile(name=name, url=url, size_bytes=size_bytes, version=version, format=known, problem=problem)
 
 
 def _unsupported(name: str) -> str:
@@ -246,8 +285,11 @@ def unreadable(file: InputFile, dialect: Dialect) -> str:
             head = source.read(HEAD_BYTES) if file.format == "csv" else b""
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if file.format != "csv":
-        return ""
+    return head_trouble(file, head, dialect) if file.format == "csv" else ""
+
+
+def head_trouble(file: InputFile, head: bytes, dialect: Dialect) -> str:
+    """Say why the first bytes of a CSV file are no text; empty where all is well."""
     if is_compressed(file.name):
         magic = b"\x1f\x8b" if file.name.lower().endswith(".gz") else b"\x28\xb5\x2f\xfd"
         if head and not head.startswith(magic):
@@ -260,11 +302,55 @@ def unreadable(file: InputFile, dialect: Dialect) -> str:
     return ""
 
 
-class DecodedStream:
-    """The bytes of a file as its slices count them: decompressed, and as UTF-8 where they cannot be cut as they are."""
+class RawStream(Protocol):
+    """Bytes as they are stored: a file on disk, a part of it, or what is fetched."""
 
-    def __init__(self, file: InputFile, dialect: Dialect) -> None:
-        self._raw = open(file.url, "rb", buffering=0)  # noqa: SIM115 (closed by close)
+    def read(self, size_bytes: int = -1, /) -> bytes | None:
+        """Read the next bytes, no more than asked for; none at the end."""
+        ...
+
+    def tell(self) -> int:
+        """Return the offset of what is read next."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
+class FileRange:
+    """Some bytes of a file on disk, from one offset up to another."""
+
+    def __init__(self, path: str, start: int, stop: int) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by close)
+        self._file.seek(start)
+        self._stop = stop
+
+    def read(self, size_bytes: int = -1, /) -> bytes | None:
+        """Read the next bytes."""
+        left = self._stop - self._file.tell()
+        return self._file.read(left if size_bytes < 0 else min(left, size_bytes))
+
+    def tell(self) -> int:
+        """Return the offset of what is read next."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class DecodedStream:
+    """The bytes of a file as its slices count them: decompressed, and as UTF-8 where they cannot be cut as they are.
+
+    Args:
+        file: which.
+        dialect: how it is written.
+        raw: its bytes as stored; without, they are read where the file is.
+    """
+
+    def __init__(self, file: InputFile, dialect: Dialect, raw: RawStream | None = None) -> None:
+        self._raw: RawStream = open(file.url, "rb", buffering=0) if raw is None else raw  # noqa: SIM115 (see close)
         self._inflated = _inflate(self._raw, file.name) if is_compressed(file.name) else None
         self._decoder = None if dialect.direct else codecs.getincrementaldecoder(dialect.encoding)()
         self._encoding = dialect.encoding
@@ -283,7 +369,7 @@ class DecodedStream:
             OSError: it cannot be read.
         """
         while not self._ended:
-            data = next(self._inflated, b"") if self._inflated else self._raw.read(size_bytes)
+            data = next(self._inflated, b"") if self._inflated else self._raw.read(size_bytes) or b""
             self._ended = not data
             if self._decoder is None:
                 return data
@@ -300,7 +386,7 @@ class DecodedStream:
         self._raw.close()
 
 
-def _inflate(source: RawIOBase, name: str) -> Iterator[bytes]:
+def _inflate(source: RawStream, name: str) -> Iterator[bytes]:
     """Decompress a gz or zst file of any number of members or frames.
 
     Raises:

@@ -25,6 +25,7 @@ class StagedCover:
     rows: int
     identity: bytes
     input_digest: bytes
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Begin:
     Attributes:
         cell_rows: the grid: -1 chooses it, 0 makes one cell of each file.
         staged: parts that may be used again.
+        steady: whether all of them were made of the very listing that this scanner sent.
         limit_rows: stop after so many rows; 0 reads all.
         spool: folder for decoded slices, of its own.
         spool_bytes: how much may lie there.
@@ -41,6 +43,7 @@ class Begin:
 
     cell_rows: int = -1
     staged: tuple[StagedCover, ...] = ()
+    steady: bool = False
     limit_rows: int = 0
     spool: str = ""
     spool_bytes: int = 0
@@ -71,6 +74,12 @@ class ScanEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The input cannot be scored; the text says why."""
+    """The input cannot be scored; the text says why.
+
+    Attributes:
+        reason: a sentence.
+        later: whether it may be tried again as it is.
+    """
 
     reason: str
+    later: bool = False

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
 
 from scoring.cells import InputFile, Slice
-from scoring.errors import InputError
-from scoring.files import DecodedStream, is_compressed
+from scoring.errors import InputBusyError, InputError
+from scoring.files import DecodedStream, RawStream, is_compressed
 from scoring.rows import Dialect, header_names, split_fields
 from scoring.scan_csv import BLOCK_BYTES, MAX_RECORD_BYTES, Block, ScanError, is_blank, scan_blocks, walk_records
 
@@ -69,29 +71,65 @@ def layout(head: bytes, dialect: Dialect, *, final: bool) -> Layout | None:
 
 
 class Spool:
-    """Decoded slices on local disk, a file each, which the driver removes once they are staged."""
+    """What is decoded or fetched, on local disk, a file for each slice, which the driver removes once it is staged."""
 
     def __init__(self, folder: str, limit_bytes: int) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._sizes: dict[str, int] = {}
+        self._total_bytes = 0
         self._held: set[str] = set()
         self._count = 0
 
     def open(self) -> BinaryIO:
-        """Begin a slice, once the driver has made room; slices not handed out yet are never waited for."""
-        while sum(self._sizes.values()) > self._limit_bytes:
+        """Begin a slice, once the driver has made room; slices not handed out yet are never waited for.
+
+        Raises:
+            InputBusyError: the disk fails.
+        """
+        own = self._next_path()
+        try:
+            return open(own, "xb")
+        except OSError as error:
+            raise spool_error(error) from None
+
+    def open_named(self, name: str) -> BinaryIO:
+        """Begin the copy of a file that keeps its name, and the folders it lies in."""
+        own = self._next_path()
+        segments = name.split("/")
+        try:
+            if not {"", ".", ".."} & set(segments):
+                path = os.path.join(self._folder, f"{os.getpid()}-files", *segments)
+                # on storage a file and a folder may have one name
+                with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    return open(path, "xb")
+            os.mkdir(own)
+            return open(os.path.join(own, segments[-1].strip(".") or "file"), "xb")
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise InputError("its name is too long for a copy on this disk; rename it") from None
+            raise spool_error(error) from None
+
+    def _next_path(self) -> str:
+        while self._total_bytes > self._limit_bytes:
             for path in [path for path in self._sizes if path not in self._held and not os.path.exists(path)]:
-                del self._sizes[path]
+                self._total_bytes -= self._sizes.pop(path)
             if len(self._sizes) <= len(self._held):
                 break
             time.sleep(SPOOL_POLL_S)
         self._count += 1
-        return open(os.path.join(self._folder, f"{self._count:08d}"), "xb")
+        # another scanner of this job may have left something here
+        return os.path.join(self._folder, f"{os.getpid()}-{self._count:08d}")
 
     def hold(self, path: str) -> None:
         """Count a finished slice that is not handed out yet."""
-        self._sizes[path] = os.path.getsize(path)
+        self.hold_sparse(path, os.path.getsize(path))
+
+    def hold_sparse(self, path: str, size_bytes: int) -> None:
+        """Count one with holes, which takes less room than its size."""
+        self._sizes[path] = size_bytes
+        self._total_bytes += size_bytes
         self._held.add(path)
 
     def hand_out(self, slices: tuple[Slice, ...]) -> None:
@@ -99,48 +137,143 @@ class Spool:
         self._held.difference_update(part.url for part in slices)
 
 
-class WholeFile:
-    """A file that is not cut: an image, what a scoring script reads, or one that nothing can read."""
+def spool_error(error: OSError) -> InputBusyError:
+    """Say that what was fetched or decoded cannot be kept."""
+    return InputBusyError(
+        f"the spool cannot be written: {error.strerror or error}; make room, or give it less with --spool, "
+        "and run again"
+    )
 
-    def __init__(self, index: int, file: InputFile) -> None:
+
+def drop(sink: BinaryIO | None) -> None:
+    """Remove a slice that was not finished."""
+    if sink is not None:
+        with suppress(OSError):
+            sink.close()
+        # it may be the null device
+        if os.path.isfile(sink.name):
+            os.unlink(sink.name)
+
+
+class WholeFile:
+    """A file that is not cut: an image, what a scoring script reads, or one that nothing can read.
+
+    Args:
+        index: of the file in the listing.
+        file: the file.
+        spool: where it is copied to, if it is fetched.
+        stream: opens its bytes, if it is fetched.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        file: InputFile,
+        spool: Spool | None = None,
+        stream: Callable[[], RawStream] | None = None,
+    ) -> None:
         self.cut_rows = 0
         self._index = index
         self._file = file
+        self._spool = spool
+        self._stream = stream
 
     def slices(self) -> Iterator[Slice]:
         """Yield the one slice."""
         file = self._file
+        url, problem = file.url, file.problem
+        if self._spool is not None and self._stream is not None and not problem:
+            try:
+                url = self._copy(self._spool, self._stream())
+            except InputBusyError:
+                raise
+            except InputError as error:
+                problem = str(error)
         yield Slice(
             file=self._index,
             name=file.name,
-            url=file.url,
+            url=url,
             offset=0,
             start=0,
             stop=file.size_bytes,
-            rows=0 if file.problem else 1,
+            rows=0 if problem else 1,
             format="file" if file.format == "unknown" else file.format,
-            problem=file.problem,
+            problem=problem,
         )
+
+    def _copy(self, spool: Spool, stream: RawStream) -> str:
+        sink = None
+        try:
+            while data := stream.read():
+                sink = sink or spool.open_named(self._file.name)
+                try:
+                    sink.write(data)
+                except OSError as error:
+                    raise spool_error(error) from None
+            sink = sink or spool.open_named(self._file.name)
+            try:
+                sink.close()
+            except OSError as error:
+                raise spool_error(error) from None
+        except InputError:
+            drop(sink)
+            raise
+        finally:
+            stream.close()
+        spool.hold(sink.name)
+        return sink.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a file its slices begin: what is in front of it is staged."""
+
+    start: int = 0
+    first_row: int = 0
+    first_line: int = 1
+    layout: Layout = field(default_factory=Layout)
 
 
 class Cutter:
     """Cuts one file: `slices` yields them in order; together they cover it without a gap.
 
-    `cut_rows`, the rows of the next slice (0: all there are), may be changed between two of them.
+    `cut_rows`, the rows of the next slice (0: all there are), may be changed between two of them; `layout` is what the
+    first records said, once they are read.
+
+    Args:
+        index: of the file in the listing.
+        file: the file.
+        dialect: how it is written.
+        spool: where slices are kept that are not read where they lie.
+        cut_rows: rows of the first slice.
+        stream: opens the bytes as stored, from the place on; without, they are read where the file is.
+        place: where slices begin, if not at the start.
+        spooled: whether the slices of every file are kept.
     """
 
-    def __init__(self, index: int, file: InputFile, dialect: Dialect, spool: Spool, cut_rows: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        file: InputFile,
+        dialect: Dialect,
+        spool: Spool,
+        cut_rows: int,
+        *,
+        stream: Callable[[], RawStream] | None = None,
+        place: Place = Place(),
+        spooled: bool = False,
+    ) -> None:
         self.cut_rows = cut_rows
+        self.layout = place.layout
         self._index = index
         self._file = file
         self._dialect = dialect
-        self._spool = spool if is_compressed(file.name) or not dialect.direct else None
+        self._spool = spool if spooled or is_compressed(file.name) or not dialect.direct else None
+        self._stream = stream
         self._sink: BinaryIO | None = None
-        self._layout = Layout()
-        self._start = 0
-        self._stop = 0
-        self._first_row = 0
-        self._first_line = 1
+        self._start = self._stop = place.start
+        self._first_row = place.first_row
+        self._first_line = place.first_line
         self._rows = 0
         self._lines = 0
         self._plain = True
@@ -150,8 +283,10 @@ class Cutter:
         """Read the file once and yield its slices; the rest of one that cannot be read is a slice with the problem."""
         stream: DecodedStream | None = None
         try:
-            stream = DecodedStream(self._file, self._dialect)
+            stream = DecodedStream(self._file, self._dialect, self._stream() if self._stream is not None else None)
             yield from self._cut_stream(stream)
+        except InputBusyError:
+            raise
         except OSError as error:
             yield from self._broken(f"cannot be read: {error.strerror}")
         except (InputError, ScanError) as error:
@@ -159,9 +294,15 @@ class Cutter:
         finally:
             if stream is not None:
                 stream.close()
+            drop(self._sink)
 
     def _cut_stream(self, stream: DecodedStream) -> Iterator[Slice]:
         chunks = iter(lambda: stream.read(BLOCK_BYTES), b"")
+        if self._start:
+            for block in scan_blocks(chunks, delimiter=self._dialect.delimiter, start=self._start):
+                yield from self._cut_block(block)
+            yield self._finish(self._rows, self._lines)
+            return
         head = b""
         found = None
         for chunk in chunks:
@@ -173,7 +314,7 @@ class Cutter:
         if found is None:
             found = layout(head, self._dialect, final=True)
         assert found is not None  # a whole file always has one
-        self._layout = found
+        self.layout = found
         bom_bytes = len(BOM) if head.startswith(BOM) else 0
         self._write(head[:bom_bytes])
         self._stop = bom_bytes
@@ -184,8 +325,8 @@ class Cutter:
 
     def _cut_block(self, block: Block) -> Iterator[Slice]:
         rows = block.row_stops
-        if block.start < self._layout.skip_bytes:
-            rows = rows[rows > self._layout.skip_bytes]
+        if block.start < self.layout.skip_bytes:
+            rows = rows[rows > self.layout.skip_bytes]
         used = lines_used = 0
         odd_numbers = has_odd_numbers(block.data)
         self._plain = self._plain and block.plain
@@ -212,13 +353,19 @@ class Cutter:
         if self._spool is not None and data:
             if self._sink is None:
                 self._sink = self._spool.open()
-            self._sink.write(data)
+            try:
+                self._sink.write(data)
+            except OSError as error:
+                raise spool_error(error) from None
 
     def _finish(self, rows: int, lines: int) -> Slice:
         url, offset = self._file.url, self._start
         if self._spool is not None:
             sink = self._sink or self._spool.open()
-            sink.close()
+            try:
+                sink.close()
+            except OSError as error:
+                raise spool_error(error) from None
             url, offset, self._sink = sink.name, 0, None
             self._spool.hold(url)
         part = Slice(
@@ -228,13 +375,13 @@ class Cutter:
             offset=offset,
             start=self._start,
             stop=self._stop,
-            skip_bytes=max(0, self._layout.skip_bytes - self._start),
+            skip_bytes=max(0, self.layout.skip_bytes - self._start),
             first_row=self._first_row,
             rows=rows,
             first_line=self._first_line,
             lines=lines,
-            columns=self._layout.columns,
-            width=self._layout.width,
+            columns=self.layout.columns,
+            width=self.layout.width,
             plain=self._plain,
             odd_numbers=self._odd_numbers,
         )
@@ -257,7 +404,7 @@ class Cutter:
             stop=max(self._start, self._file.size_bytes),
             first_row=self._first_row,
             first_line=self._first_line,
-            columns=self._layout.columns,
-            width=self._layout.width,
+            columns=self.layout.columns,
+            width=self.layout.width,
             problem=problem,
         )

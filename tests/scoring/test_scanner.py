@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring import scan_csv, scanner, slices
+from scoring import scan_csv, scanner, slices, staged
 from scoring.cells import (
     Cell,
     MiniBatch,
@@ -26,7 +26,7 @@ from scoring.cells import (
     name_digest,
     slice_digest,
 )
-from scoring.files import DecodedStream, InputSpec, Listing, list_inputs
+from scoring.files import DecodedStream, FileRange, InputSpec, Listing, list_inputs
 from scoring.readers import fetch
 from scoring.reference import Column, grid_cells, header_names, records
 from scoring.rows import Dialect
@@ -264,11 +264,68 @@ def cover_of(cells, files, key="key"):
         rows=sum(part.rows for part in parts),
         identity=identity_digest([files[number] for number in dict.fromkeys(part.file for part in parts)]),
         input_digest=input_digest((part.name, part.start, part.stop, slice_digest(fetch(part))) for part in parts),
+        lines=sum(part.lines for part in parts),
     )
 
 
+def told(part):
+    """What of a slice counts: what it covers, which rows and lines, of which columns."""
+    return (
+        part.file, part.start, part.stop, part.skip_bytes, part.first_row, part.rows, part.first_line, part.lines,
+        part.columns, part.width, part.problem,
+    )  # fmt: skip
+
+
+def same_but_staged(again, cells, runs):
+    """Hold a scan that skips against a full one: what is staged stands where its cells stood, all else is the same."""
+    found = []
+    position = 0
+    for message in again:
+        if isinstance(message, StagedCells):
+            run = runs[int(message.key)]
+            assert cells[position : position + len(run)] == run
+            assert sum(cell.rows for cell in message.cells) == sum(cell.rows for cell in run)
+            assert sum(cell.size_bytes for cell in message.cells) == sum(cell.size_bytes for cell in run)
+            names = [part.name for cell in message.cells for part in cell.slices]
+            assert list(dict.fromkeys(names)) == list(dict.fromkeys(part.name for cell in run for part in cell.slices))
+            position += len(run)
+            found.append(int(message.key))
+        else:
+            assert [told(part) for part in message.slices] == [told(part) for part in cells[position].slices]
+            position += 1
+    assert position == len(cells)
+    return found
+
+
+@contextmanager
+def reads_noted():
+    """Note which bytes of which files the scanner reads."""
+    noted = []
+
+    class Noted(FileRange):
+        def __init__(self, path, start, stop):
+            super().__init__(path, start, stop)
+            self._name = path
+
+        def read(self, size_bytes=-1):
+            start = self.tell()
+            data = super().read(size_bytes)
+            noted.append((self._name, start, start + len(data)))
+            return data
+
+    class NotedWhole(DecodedStream):
+        def __init__(self, file, dialect, raw=None):
+            super().__init__(file, dialect, raw if raw is not None else Noted(file.url, 0, file.size_bytes))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staged, "HEAD_BYTES", 2)
+        patch.setattr(scanner, "FileRange", Noted)
+        patch.setattr(slices, "DecodedStream", NotedWhole)
+        yield noted
+
+
 @examples(60)
-@given(small_files(), GRIDS, st.data())
+@given(st.one_of(small_files(), csv_files(COLUMNS, min_files=1)), GRIDS, st.data())
 def test_staged_cells_are_found_again(files, cell_rows, data):
     """Parts of an earlier scan stand for their cells, by the times on the files or by their bytes; others do not."""
     with scanned(files, cell_rows) as (root, cells):
@@ -277,14 +334,27 @@ def test_staged_cells_are_found_again(files, cell_rows, data):
         runs = [cells[a:b] for a, b in pairwise(sorted(bounds))]
         used = [run for run in runs if data.draw(st.booleans(), label="staged") and any(c.size_bytes for c in run)]
         covers = tuple(cover_of(run, listing, key=str(number)) for number, run in enumerate(used))
-        if data.draw(st.booleans(), label="touched"):
+        steady = data.draw(st.booleans(), label="steady")
+        if not steady and data.draw(st.booleans(), label="touched"):
             for file in listing:
                 os.utime(file.url, ns=(1, 1))
-        again = list(Scan(listed(root), Dialect(), Begin(staged=covers), cell_rows).run())
-    flat = [cell for message in again for cell in (message.cells if isinstance(message, StagedCells) else [message])]
-    assert flat == cells
-    found = {message.key: list(message.cells) for message in again if isinstance(message, StagedCells)}
-    assert found == {str(number): run for number, run in enumerate(used)}
+        with reads_noted() as noted:
+            again = list(Scan(listed(root), Dialect(), Begin(staged=covers, steady=steady), cell_rows).run())
+        assert same_but_staged(again, cells, used) == list(range(len(used)))
+        if steady:
+            held = [part for run in used for cell in run for part in cell.slices]
+            for part in held:
+                own = [run for run in used if part in [each for cell in run for each in cell.slices]][0]
+                whole = all(each in held for cell in cells for each in cell.slices if each.file == part.file)
+                # of a part of several files, what is of a file that is read on must be counted
+                counted = not whole and len({each.file for cell in own for each in cell.slices}) > 1
+                assert counted or not [
+                    (start, stop)
+                    for name, start, stop in noted
+                    if name.endswith("/in/" + part.name) and start < stop and start < part.stop and stop > part.start
+                    # the header is read again
+                    if whole or start
+                ]
 
 
 CHANGES = {
@@ -292,6 +362,7 @@ CHANGES = {
     "more rows": lambda cover: replace(cover, rows=cover.rows + 1),
     "longer": lambda cover: replace(cover, length=cover.length + 1),
     "shorter": lambda cover: replace(cover, length=cover.length - 1),
+    "more rows of a touched file": lambda cover: replace(cover, rows=cover.rows + 1, identity=b"????"),
     "another file": lambda cover: replace(cover, name_digest=b"????"),
     "elsewhere": lambda cover: replace(cover, start=cover.start + 1),
 }
@@ -311,7 +382,7 @@ def test_staged_parts_may_overlap():
     with scanned([("a.csv", b"a\n" + b"1\n" * 12)], 3) as (root, cells):
         listing = listed(root)
         covers = [cover_of(run, listing, key) for run, key in [(cells[:2], "x"), (cells[:3], "y"), (cells[3:], "z")]]
-        odd = replace(covers[0], length=covers[0].length + 1)
+        odd = replace(covers[0], length=covers[0].length + 1, identity=b"????")
         for staged, keys in [((odd, *covers), ["x", None, "z"]), (covers[::-1], ["y", "z"])]:
             again = Scan(listing, Dialect(), Begin(staged=tuple(staged)), 3).run()
             assert [getattr(message, "key", None) for message in again] == keys
