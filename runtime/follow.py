@@ -72,6 +72,7 @@ class Following:
         self.logs = logs
         self.versions: dict[str, str] = {}
         self.mark: RunningMark | None = None
+        self._ready: set[int] = set()
         self._watch = watch
         self._notice = notice
         self._check = check
@@ -92,6 +93,7 @@ class Following:
 
     def ready(self, event: Ready) -> None:
         """Note that a worker is ready."""
+        self._ready.add(event.worker)
         if not self.report.scoring_since:
             self.report.scoring_since = time.monotonic()
             self.report.stage = "scoring"
@@ -160,7 +162,8 @@ class Following:
                 self.logs.progress(dispatch.plan.taken, done, progress.failed_count, threshold, self._left_s())
             self._tell_slow(dispatch.engine)
             if self.mark is not None:
-                self.mark.see(dispatch.engine.workers, loaded=bool(self.report.scoring_since))
+                workers = dispatch.engine.workers
+                self.mark.see(workers, loaded=len(self._ready) >= workers)
         self._watch(self.report)
         self._check()
 

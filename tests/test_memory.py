@@ -143,7 +143,7 @@ def expected(bad: int = -1) -> str:
 
 def test_copies_that_do_not_fit_are_fewer_workers(group: Group, big: Path, tmp_path: Path) -> None:
     """A limit too small for all copies of a model: those that fit score all of it."""
-    group.limit(900)
+    group.limit(700)
     words = group.run(*options(big, write(tmp_path / "in.csv", {}), tmp_path / "out", 4))
     assert "memory is too little for 4 workers" in words
     assert (tmp_path / "out/predictions.csv").read_text() == expected()
@@ -211,10 +211,11 @@ def test_job_whose_driver_and_workers_are_killed_together_completes(
         group.kill()
         told += starting(job.communicate()[1])
     told += starting(group.run(*options(big, data, output, 8)))
-    # where memory was too little in between as well, it is fewer than half
+    # where memory was ample with those, it is as many again; where it was too little in between, fewer than half
+    assert len(told) == 3
+    assert told == sorted(told, reverse=True)
     assert told[0] == 4
-    assert told[1] in (1, 2)
-    assert told[2:] == [1]
+    assert told[1] < 4
     assert (output / "predictions.csv").read_text() == expected()
     assert sorted(path.name for path in output.iterdir()) == ["_predictions.receipt.json", "predictions.csv"]
 
