@@ -304,9 +304,14 @@ class Dispatch:
             if batch is None:
                 return
             self.progress.started(batch)
-            avoid = self.progress.failed_at(batch.number)
             self.engine.submit(
-                Score(batch=batch, columns=self._columns, timeout_s=self._timeout_s(batch), avoid=avoid)
+                Score(
+                    batch=batch,
+                    columns=self._columns,
+                    timeout_s=self._timeout_s(batch),
+                    avoid=self.progress.failed_at(batch.number),
+                    wait_s=self.progress.wait_s(batch.number),
+                )
             )
 
     def _completed(self, work: Try | Score) -> Try | Score:

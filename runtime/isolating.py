@@ -93,9 +93,11 @@ class Isolating:
                 self.probes += 1
                 return Try(number=case.batch.number, cell=case.batch.cells[0], ranges=ranges)
             self._progress.started(case.batch)
+            wait_s = self._progress.wait_s(case.batch.number)
             if case.isolation.given_up:
-                return Score(batch=case.batch, give_up=case.isolation.given_up)
-            return Score(batch=case.batch, without=case.isolation.without, pieces=case.isolation.pieces)
+                return Score(batch=case.batch, give_up=case.isolation.given_up, wait_s=wait_s)
+            isolation = case.isolation
+            return Score(batch=case.batch, without=isolation.without, pieces=isolation.pieces, wait_s=wait_s)
         return None
 
     def tried(self, event: Tried) -> None:
@@ -107,10 +109,14 @@ class Isolating:
     def failed(self, event: Failed) -> bool:
         """Take the bad outcome of a probe, or of scoring the rest; False where it is none of ours."""
         case = self._cases.get(event.number)
-        if case is None or event.kind == "storage":
+        if case is None:
             return False
         case.in_flight = False
         self._progress.set_aside(event)
+        if event.kind == "storage":
+            # none of the cell's doing: the same again, unless that stops the job
+            self._progress.storage_may_do(event)
+            return True
         if case.isolation.given_up:
             # not even that it cannot be scored can be staged
             del self._cases[event.number]

@@ -22,6 +22,8 @@ DEFAULT_ROWS = 10
 UNNAMED = "run() returned fewer results than files"
 """The cause of failed files that a scoring script did not name (contract 2.3)."""
 SHOWN_FILES = 3
+STORAGE_WAITS_S = (0.2, 0.8, 3.2)
+"""How long to wait before each further try of what a disk, a mount or a network failed at."""
 OUT_OF_MEMORY = "killed, likely out of memory"
 _IN_BRACKETS = re.compile(r"\((.*)\)\Z")
 
@@ -151,6 +153,7 @@ class Progress:
     _retry: deque[MiniBatch] = field(default_factory=deque)
     _running: dict[int, MiniBatch] = field(default_factory=dict)
     _failures: Counter[int] = field(default_factory=Counter)
+    _storage_failures: Counter[int] = field(default_factory=Counter)
     _reasons: dict[int, tuple[str, str]] = field(default_factory=dict)
     _avoid: dict[int, int] = field(default_factory=dict)
     _places: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -232,7 +235,8 @@ class Progress:
         self._failures[event.number] += 1
         self.detail = self.detail or event.detail
         if event.kind == "storage":
-            self.error = OutputBusyError(f"{event.reason}; what is staged is kept, run again to go on")
+            if self.storage_may_do(event):
+                self._retry.append(batch)
         elif self._failures[event.number] < self.max_attempts and not self._again_alike(event):
             self.retries += 1
             self._retry.append(batch)
@@ -248,6 +252,21 @@ class Progress:
                 "nothing was published, what is staged is kept"
             )
         return batch
+
+    def storage_may_do(self, event: Failed) -> bool:
+        """Tell whether to try again what storage failed at, apart from the model's attempts; else stop the job."""
+        self._storage_failures[event.number] += 1
+        again = event.may_pass and self._storage_failures[event.number] <= len(STORAGE_WAITS_S)
+        self._avoid[event.number] = event.worker
+        self.retries += again
+        if not again:
+            self.error = OutputBusyError(f"{event.reason}; what is staged is kept, run again to go on")
+        return again
+
+    def wait_s(self, number: int) -> float:
+        """Say how long to wait before a mini-batch is tried again that storage failed at."""
+        failures = self._storage_failures[number]
+        return STORAGE_WAITS_S[failures - 1] if failures else 0.0
 
     def abandon(self, abandoned: Abandoned) -> None:
         """Give a mini-batch up: its files failed."""

@@ -41,6 +41,7 @@ from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
 from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
 from scoring.cells import SliceAccount, input_digest, name_digest
+from scoring.errors import StorageError, may_pass
 from scoring.log_paths import stderr_path, stdout_path
 from scoring.specs import ScriptSpec
 
@@ -59,7 +60,16 @@ DETAIL_CHARS = 20_000
 
 
 class StagingError(Exception):
-    """A part could not be staged."""
+    """A part could not be staged.
+
+    Attributes:
+        may_pass: whether another try is worth it.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        where = error.filename or "the output"
+        super().__init__(f"the scores cannot be staged at {where}: {error.strerror or error}")
+        self.may_pass = may_pass(error)
 
 
 class Worker:
@@ -107,7 +117,11 @@ class Worker:
                 self._use(work.columns)
             return self._try(work) if isinstance(work, Try) else self._score(work)
         except StagingError as error:
-            return Failed(number=batch, kind="storage", reason=str(error), worker=number)
+            return Failed(
+                number=batch, kind="storage", reason=str(error), worker=number, may_pass=error.may_pass
+            )
+        except StorageError as error:
+            return Failed(number=batch, kind="storage", reason=str(error), worker=number, may_pass=True)
         except ScorelineError as error:
             return Failed(number=batch, kind="error", reason=str(error), worker=number)
         except BaseException as error:
@@ -148,13 +162,14 @@ class Worker:
         return Tried(number=work.number, rows=found.rows, sizes=found.sizes, nulls=found.nulls)
 
     def _score(self, work: Score) -> Scored:
+        time.sleep(work.wait_s)
         began = time.perf_counter()
         if self._script is not None:
             _plug_descriptors()
         try:
             writer = self._parts.begin()
         except OSError as error:
-            raise StagingError(_staging_trouble(error)) from None
+            raise StagingError(error) from None
         try:
             return self._score_into(writer, work, began)
         except BaseException:
@@ -197,7 +212,7 @@ class Worker:
             try:
                 writer.write(scored.lines)
             except OSError as error:
-                raise StagingError(_staging_trouble(error)) from None
+                raise StagingError(error) from None
         account = b""
         if quarantine or len({each.name for each in accounts}) > 1:
             account = account_bytes(accounts, causes.items(), bytes(quarantine))
@@ -222,7 +237,7 @@ class Worker:
             try:
                 writer.commit(key, quarantine=bytes(quarantine), account=account)
             except OSError as error:
-                raise StagingError(_staging_trouble(error)) from None
+                raise StagingError(error) from None
         else:
             writer.abort()
         return Scored(
@@ -236,10 +251,6 @@ class Worker:
             predict_s=predict_s,
             worker=self._number,
         )
-
-
-def _staging_trouble(error: OSError) -> str:
-    return f"the scores cannot be staged at {error.filename or 'the output'}: {error.strerror or error}"
 
 
 def _versions() -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.cells import TABLES, Cell, MiniBatch
 from scoring.columns import Column, prediction_columns
-from scoring.errors import InputError, ModelLoadError
+from scoring.errors import InputError, ModelLoadError, StorageError, may_pass
 from scoring.lines import score_lines
 from scoring.quarantine import quarantine_lines
 from scoring.readers import CellInput, give_up, read_cell, unread
@@ -62,8 +62,19 @@ def read_any(scorer: Scorer, plan: ReadPlan, cell: Cell) -> tuple[CellInput, Rea
 
     Raises:
         InputError: a file is not what it was when it was scanned.
+        StorageError: a file cannot be read, which may pass.
         OSError: a file cannot be read.
     """
+    try:
+        return _read_any(scorer, plan, cell)
+    except OSError as error:
+        if may_pass(error):
+            where = error.filename or cell.slices[0].url
+            raise StorageError(f"{where}: cannot be read: {error.strerror or error}") from error
+        raise
+
+
+def _read_any(scorer: Scorer, plan: ReadPlan, cell: Cell) -> tuple[CellInput, ReadPlan]:
     if cell.slices[0].format == "image":
         from scoring.images import read_image
 

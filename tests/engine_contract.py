@@ -199,6 +199,7 @@ def test_part_that_cannot_be_staged_is_a_failure_of_storage(engine: Hired) -> No
     assert event.kind == "storage"
     assert "cannot be staged" in event.reason
     assert "No such file or directory" in event.reason
+    assert not event.may_pass
     assert engine.scored("ok").size_bytes > 0
 
 

@@ -97,6 +97,7 @@ class Score:
         avoid: a worker that failed with it, and shall not get it again as long as there is another.
         without: rows of its one cell that are not to be scored: (start, stop, why) in the order of `scoring.isolate`.
         pieces: the sets of its rows that are predicted in a call each; empty: all in one.
+        wait_s: how long the worker waits first, for storage that failed before.
     """
 
     batch: MiniBatch
@@ -106,6 +107,7 @@ class Score:
     avoid: int = -1
     without: tuple[tuple[int, int, str], ...] = ()
     pieces: tuple[tuple[tuple[int, int], ...], ...] = ()
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +221,12 @@ class Failed:
 
     Attributes:
         number: of the mini-batch; -1 for the probe.
-        kind: error: the model or the reading raised; storage: staging did; timeout; crashed: the process died.
+        kind: error: the model or the reading raised; storage: a disk, a mount or a network failed; timeout; crashed:
+            the process died.
         reason: one sentence.
         detail: the traceback, or the end of what the process printed.
         worker: whose attempt it was.
+        may_pass: whether storage is worth another try.
     """
 
     number: int
@@ -230,6 +234,7 @@ class Failed:
     reason: str
     detail: str = ""
     worker: int = -1
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,10 @@ class _Process:
         """Say how long the load, or the work in hand, may take; None: for ever."""
         if not self.ready:
             return setup.load_timeout_s if setup is not None else None
-        timeout_s = None if not self.work or isinstance(self.work[0], Probe) else self.work[0].timeout_s
+        work = self.work[0] if self.work else None
+        timeout_s = None if work is None or isinstance(work, Probe) else work.timeout_s
+        if timeout_s is not None and isinstance(work, Score):
+            timeout_s += work.wait_s
         if timeout_s is None or self.done or setup is None:
             return timeout_s
         return timeout_s + setup.first_call_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -103,7 +104,28 @@ def test_second_failure_stops_the_job(progress: Progress, kind: Literal["error",
     assert progress.detail == "Traceback ..."
 
 
-def test_storage_that_fails_is_never_tried_again(progress: Progress) -> None:
+def test_storage_that_may_recover_is_tried_again_apart_from_the_model(progress: Progress) -> None:
+    """What a disk fails at is tried three times more, each after a longer wait; the model keeps all its attempts."""
+    waits = []
+    progress.started(batch(0))
+    for _ in range(3):
+        progress.failed(replace(failed(0, "storage"), may_pass=True))
+        assert progress.error is None
+        waits.append(progress.wait_s(0))
+        again = progress.again()
+        assert again is not None
+        progress.started(again)
+    assert waits == [0.2, 0.8, 3.2]
+    progress.failed(failed(0))
+    assert progress.error is None
+    progress.again()
+    progress.started(batch(0))
+    progress.failed(replace(failed(0, "storage"), may_pass=True))
+    assert isinstance(progress.error, OutputBusyError)
+    assert progress.wait_s(1) == 0
+
+
+def test_full_disk_is_never_tried_again(progress: Progress) -> None:
     """A full disk stops the job at once, for the same command to go on later."""
     progress.started(batch(0))
     progress.failed(failed(0, "storage"))
