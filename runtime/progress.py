@@ -232,12 +232,13 @@ class Progress:
         batch = self._running.pop(event.number)
         self.attempts += 1
         self._count_death(event)
-        self._failures[event.number] += 1
         self.detail = self.detail or event.detail
         if event.kind == "storage":
             if self.storage_may_do(event):
                 self._retry.append(batch)
-        elif self._failures[event.number] < self.max_attempts and not self._again_alike(event):
+            return batch
+        self._failures[event.number] += 1
+        if self._failures[event.number] < self.max_attempts and not self._again_alike(event):
             self.retries += 1
             self._retry.append(batch)
         elif self.isolates:

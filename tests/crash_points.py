@@ -83,7 +83,7 @@ def act(action: str) -> None:
             raise MemoryError
         case "hang":
             time.sleep(600)
-        case "ENOSPC" | "EIO" | "EACCES":
+        case "ENOSPC" | "EIO" | "EACCES" | "ESTALE" | "ETIMEDOUT":
             number = getattr(errno, action)
             raise OSError(number, os.strerror(number))
         case "everything":

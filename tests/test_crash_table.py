@@ -181,6 +181,11 @@ TABLE = [
     row("new part", "ENOSPC", "local", times=ALWAYS, code=TRY_LATER, says=FULL),
     row("quarantine part", "ENOSPC", "spawn", times=ALWAYS, code=TRY_LATER, says=FULL),
     row("score part", "EIO", "inline", times=ALWAYS, code=TRY_LATER, says=BROKEN),
+    row("score part", "EIO", "local", times=(2,), comes=6, retries=1),
+    row("quarantine part", "ETIMEDOUT", "spawn", comes=2, retries=1),
+    # reading
+    row("reading", "EIO", "local", comes=2, retries=1),
+    row("reading", "ESTALE", "spawn", times=ALWAYS, code=TRY_LATER, says="/b.csv: cannot be read: Stale file handle"),
     # publishing, at each of its steps: what another job published is there already
     row("publish.json", "SIGKILL", "local", code=KILLED, base="overwrite"),
     row("old receipt", "SIGKILL", "local", code=KILLED, base="overwrite"),
