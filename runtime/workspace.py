@@ -229,7 +229,8 @@ def _or_ask(directory: Directory | None) -> str:
     """Say how the workspace itself would be asked, where it could be but nobody named it."""
     if directory is None:
         return ""
-    return "\nor name the workspace that knows it: --subscription, --resource-group, --workspace-name (or AZUREML_ARM_*)"
+    flags = "--subscription, --resource-group, --workspace-name"
+    return f"\nor name the workspace that knows it: {flags} (or AZUREML_ARM_*)"
 
 
 def _lacks(workspace: Workspace | None, what: str) -> str:

@@ -72,7 +72,7 @@ POINTS = {
     "score file": Point(events=APPEAR, where=r"/predictions\.csv\Z"),
     "receipt": Point(events=APPEAR, where=r"/_predictions\.receipt\.json\Z"),
     "parts go": Point(events=("shutil.rmtree",), where=r"\.staging/parts\Z"),
-    "staging goes": Point(events=("shutil.rmtree",), where=r"\.staging\Z"),
+    "staging goes": Point(events=("os.remove",), where=r"/job\.json\Z"),
 }
 
 

@@ -1,6 +1,6 @@
 """Too little memory for all workers: the job goes on with fewer, whoever is killed, and ends with the same bytes.
 
-The limits are real: a cgroup of the test's own, in which the kernel kills. Where none can be made the tests are skipped.
+The limits are real: a cgroup of the test's own, in which the kernel kills. Where none can be made, they are skipped.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def test_job_whose_driver_and_workers_are_killed_together_completes(
     ],
 )
 def test_workers_after_a_kill(
-    group_files: Path, last: int, peak: float, fewer: bool, asked: int, starts: int
+    group_files: Path, last: int, peak: float, *, fewer: bool, asked: int, starts: int
 ) -> None:
     """Half of those of the last run start, unless memory was ample; the sentence is said where that is fewer."""
     memory = find_memory(group_files)
