@@ -196,8 +196,9 @@ def finish_placing(whole: Path, path: Path) -> None:
     except (FileNotFoundError, ValueError):
         # not begun
         return
-    ours = not os.path.lexists(path) or _begins(path, whole)
-    if has_bytes(whole, content["size_bytes"], content["crc32"]) and ours:
+    is_whole = has_bytes(whole, content["size_bytes"], content["crc32"])
+    # else it has its name, or what has it is another's
+    if is_whole and (not os.path.lexists(path) or _begins(path, whole)):
         path.unlink(missing_ok=True)
         _copy(whole, path)
         whole.unlink()

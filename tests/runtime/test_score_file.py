@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import LocalParts, PartKey
 from runtime.score_file import IfExists, Published, ScoreFile
+from tests.faults.poor_disk.sitecustomize import install
 
 HEADER = b"row,prediction,file\n"
 PARTS = [b"0,1,a.csv\n1,0,a.csv\n", b"", b"2,1,a.csv\n"]
@@ -30,7 +31,7 @@ def stage(output: ScoreFile, parts: Sequence[bytes] = PARTS, fingerprint: str = 
     """Stage parts as workers do; return them in plan order."""
     staged = []
     for place, data in enumerate(parts):
-        writer = LocalParts(str(output.parts)).begin()
+        writer = LocalParts(str(output.parts), output.abilities).begin()
         writer.write(data)
         key = PartKey(
             fingerprint=bytes.fromhex(fingerprint)[:6], name_digest=b"name", start=place, length=1, rows=2, lines=2,
@@ -47,7 +48,7 @@ def complete(output: ScoreFile, mode: IfExists = "fail", fingerprint: str = MINE
     found = output.staged(bytes.fromhex(fingerprint)[:6])
     parts = [(text, size_bytes) for key, text, size_bytes in sorted(found, key=lambda each: each[0].start)]
     published = output.publish(header=HEADER, parts=parts, mode=mode, fingerprint=fingerprint)
-    output.finish({"fingerprint": fingerprint, "output": {"size_bytes": published.size_bytes}})
+    output.finish({"fingerprint": fingerprint, "output": {"size_bytes": published.size_bytes}, "appended": []})
     return published
 
 
@@ -198,6 +199,14 @@ def test_plan_of_another_input_is_void(output: ScoreFile, appeared: bool) -> Non
     assert zlib.crc32(output.path.read_bytes()) == published.crc32
 
 
+@pytest.fixture
+def poor(tmp_path: Path, refused: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take abilities from the disk of this test's folder."""
+    install({"below": str(tmp_path), "refused": refused}, monkeypatch.setattr)
+    yield
+    monkeypatch.undo()
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A change to the disk that was about to be made when the process was killed."""
@@ -210,23 +219,49 @@ CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shut
 
 
 def killed_at(step: int, work: Callable[[], object]) -> Step | None:
-    """Do some work in a child process that dies before its n-th change to the disk; None where it comes to its end."""
+    """Do some work in a child process that dies before its n-th change to the disk; None where it comes to its end.
+
+    A write is half done then.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         left = step
+        real_write, real_copy = os.write, os.copy_file_range
+
+        def is_last(what: object) -> bool:
+            nonlocal left
+            # what is tried with the disk has its own tests
+            left -= "/probe-" not in str(what)
+            return left == 0 and "/probe-" not in str(what)
+
+        def name_of(descriptor: int) -> str:
+            return os.readlink(f"/proc/self/fd/{descriptor}")
+
+        def die(event: str, what: object) -> None:
+            real_write(writer, json.dumps([event, str(what)]).encode())
+            os._exit(9)
 
         def watch(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
             wrote = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-            if event in CHANGES or wrote:
-                left -= 1
-                if left == 0:
-                    os.write(writer, json.dumps([event, str(arguments[0])]).encode())
-                    os._exit(9)
+            if (event in CHANGES or wrote) and is_last(arguments[0]):
+                die(event, arguments[0])
+
+        def write(descriptor: int, data: bytes) -> int:
+            if is_last(name_of(descriptor)):
+                real_write(descriptor, data[: len(data) // 2])
+                die("write", name_of(descriptor))
+            return real_write(descriptor, data)
+
+        def copy(source: int, target: int, count: int) -> int:
+            if is_last(name_of(target)):
+                real_copy(source, target, count // 2)
+                die("copy", name_of(target))
+            return real_copy(source, target, count)
 
         status = 1
         with suppress(BaseException):
+            os.write, os.copy_file_range = write, copy  # type: ignore[assignment]  # it is this child's alone
             sys.addaudithook(watch)
             work()
             status = 0
@@ -247,11 +282,17 @@ def killed_at(step: int, work: Callable[[], object]) -> Step | None:
         ("append", HEADER + b"9,9,b.csv\n", HEADER + b"9,9,b.csv\n" + b"".join(PARTS)),
     ],
 )
+@pytest.mark.parametrize("refused", [{}, {"replace": "EPERM"}, {"rename": "ENOSYS", "link": "EPERM"}], ids=str)
+@pytest.mark.usefixtures("poor")
 def test_publication_killed_at_any_step_goes_on(
-    tmp_path: Path, mode: IfExists, base: bytes | None, expected: bytes
+    tmp_path: Path, mode: IfExists, base: bytes | None, expected: bytes, refused: dict[str, str]
 ) -> None:
-    """Killed before any one change to the disk, the file is as before or whole; the same again completes it, once."""
+    """Killed before any one change to the disk, the file is as before or whole; the same again completes it, once.
+
+    Where nothing appears in one step, there may be a torn file until then.
+    """
     steps = []
+    torn = 0
     while not steps or steps[-1] is not None:
         output = ScoreFile(str(tmp_path / str(len(steps))), "predictions.csv")
         output.folder.mkdir()
@@ -270,7 +311,8 @@ def test_publication_killed_at_any_step_goes_on(
 
         steps.append(killed_at(len(steps) + 1, work))
         now = output.path.read_bytes() if output.path.exists() else None
-        assert now in (base, expected), steps[-1]
+        torn += now not in (base, expected)
+        assert now in (base, expected) or (refused and expected.startswith(now or b"")), steps[-1]
         finished = (output.receipt() or {}).get("fingerprint") == MINE
         assert not finished or now == expected, steps[-1]
         if not finished:
@@ -283,7 +325,8 @@ def test_publication_killed_at_any_step_goes_on(
             output.forget(MINE)
             output.release()
         assert not output.staging.exists(), steps[-1]
-    assert len(steps) > 10
+    assert len(steps) > 20
+    assert (torn > 0) == bool(refused and (base is not None or "rename" in refused))
 
 
 def test_claim_keeps_others_out(output: ScoreFile) -> None:
