@@ -16,6 +16,7 @@ the clients get what was chosen and look at no variable, for some would let a va
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 import urllib.error
@@ -57,6 +58,7 @@ UNLIKELY = ("SharedTokenCacheCredential", "VisualStudioCodeCredential", "BrokerC
 """What is tried on the desks of developers, and told to nobody."""
 MOST_REASON = 160
 SHORT_REASON = 30
+OF_IDENTITIES = ("AZURE_", "DEFAULT_IDENTITY_", "IDENTITY_", "MSI_", "PATH")
 TRUE = ("1", "true", "yes", "on")
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -205,8 +207,10 @@ class _Connection:
             return True
         if self.account.lower() != access.account.lower():
             return False
-        host = urlsplit(access.account_url).hostname or ""
-        return not self.suffix or bool(self.endpoint) or host.endswith(f".{self.suffix.lower()}")
+        # another cloud may have an account of the same name
+        ours = cloud_of_storage(urlsplit(self.endpoint).hostname or f".{self.suffix}")
+        theirs = cloud_of_storage(urlsplit(access.account_url).hostname or "")
+        return ours is None or theirs is None or ours == theirs
 
     def access(self, asked: BlobAccess) -> BlobAccess:
         """Say how the container is reached by it."""
@@ -293,11 +297,14 @@ def identity_token(access: BlobAccess, scope: str) -> Token | str:
 
     The libraries would try for more than a minute, and storage's clients four times that.
     """
-    return _asked(access.client_id, scope)
+    said = tuple((name, text) for name, text in os.environ.items() if name.startswith(OF_IDENTITIES))
+    return _asked(access.client_id, scope, said)
 
 
-@functools.cache
-def _asked(client_id: str, scope: str) -> Token | str:
+@functools.lru_cache(maxsize=8)
+def _asked(client_id: str, scope: str, said: tuple[tuple[str, str], ...]) -> Token | str:
+    """Ask, once for all that the environment says of identities."""
+    del said
     quiet_loggers()
     answers: list[Token | str] = []
 

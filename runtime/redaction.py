@@ -53,7 +53,7 @@ def masked(text: str) -> str:
 
 def quiet_loggers() -> None:
     """Keep the libraries that reach storage from logging addresses, whatever a scoring script sets for its own logs."""
-    for name in LOUD:
+    for name in (*LOUD, TELLS_ADDRESSES):
         logger = logging.getLogger(name)
         # a level of its own: that of the root, which a script may lower, counts no more
         logger.setLevel(max(logger.level, logging.WARNING))

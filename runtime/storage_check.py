@@ -7,15 +7,17 @@ folder and never committed, which no reader and no lister sees, and the deletion
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from runtime.errors import InputError, OutputError
+from runtime.errors import InputError, OutputBusyError, OutputError
 from runtime.redaction import masked, quiet_loggers
 from runtime.storage_error import container_of, credential_of, storage_error
 from scoring.blob_access import BlobAccess, container_client
+from scoring.errors import InputBusyError
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -24,6 +26,8 @@ __all__ = ["TO_READ", "TO_WRITE", "check_readable", "check_signature", "check_wr
 
 CONNECT_S = 5
 READ_S = 10
+PAUSE_S = 0.5
+NO_BLOB = (None, "", "BlobNotFound", "PathNotFound")
 PERMISSIONS = {"r": "read", "w": "write", "d": "delete", "l": "list"}
 TO_READ = "r"
 TO_READ_A_FOLDER = "rl"
@@ -121,15 +125,15 @@ def _wrong_permission(said: dict[str, str], needed: str, *, output: bool) -> str
 def _time(text: str) -> dt.datetime | None:
     """Read a time of a signature, which is UTC; none where it cannot be read."""
     try:
-        time = dt.datetime.fromisoformat(text)
+        found = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
-    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
+    return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
 
 
 def _client(access: BlobAccess) -> ContainerClient:
     quiet_loggers()
-    return container_client(replace(access, patience=1))
+    return container_client(replace(access, patience=0))
 
 
 def _first_name(client: ContainerClient, prefix: str, limits: dict[str, Any]) -> str:
@@ -145,25 +149,30 @@ class _Asking:
         self._output = output
 
     def answer(self, doing: str, ask: Callable[[dict[str, Any]], Result]) -> Result:
-        """Return the answer."""
+        """Return the answer, asking twice where storage is busy or away for a moment."""
         from azure.core.exceptions import AzureError
 
-        try:
-            return ask({"connection_timeout": CONNECT_S, "read_timeout": READ_S})
-        except AzureError as error:
-            raise storage_error(error, self._access, doing=doing, output=self._output) from None
+        for last in (False, True):
+            try:
+                return ask({"connection_timeout": CONNECT_S, "read_timeout": READ_S})
+            except AzureError as error:
+                said = storage_error(error, self._access, doing=doing, output=self._output)
+                if last or not isinstance(said, InputBusyError | OutputBusyError):
+                    raise said from None
+            time.sleep(PAUSE_S)
+        raise AssertionError("the last time returns or raises")
 
     def whether(self, doing: str, ask: Callable[[dict[str, Any]], object]) -> bool:
-        """Tell whether a blob is there: that it is not is an answer."""
-        from azure.core.exceptions import AzureError, ResourceNotFoundError
+        """Tell whether a blob is there: that it is not is an answer, unless its container is not there either."""
+        from azure.core.exceptions import ResourceNotFoundError
 
-        try:
-            ask({"connection_timeout": CONNECT_S, "read_timeout": READ_S})
-        except ResourceNotFoundError as error:
-            answer = storage_error(error, self._access, doing=doing, output=self._output)
-            if str(getattr(error, "error_code", "") or "") in ("ContainerNotFound", "FilesystemNotFound"):
-                raise answer from None
-            return False
-        except AzureError as error:
-            raise storage_error(error, self._access, doing=doing, output=self._output) from None
-        return True
+        def there(limits: dict[str, Any]) -> bool:
+            try:
+                ask(limits)
+            except ResourceNotFoundError as error:
+                if getattr(error, "error_code", None) not in NO_BLOB:
+                    raise
+                return False
+            return True
+
+        return self.answer(doing, there)

@@ -70,8 +70,8 @@ def unreachable(access: BlobAccess, error: BaseException, *, output: bool) -> Sc
             )
         if isinstance(each, ssl.SSLError):
             return refused(
-                f"account {access.account}: {host} has a certificate that is not trusted ({_reason(each)}); "
-                "SSL_CERT_FILE and REQUESTS_CA_BUNDLE name the certificates of a proxy"
+                f"account {access.account}: there is no secure connection to {host} ({_reason(each)}); where a proxy "
+                "is between, SSL_CERT_FILE and REQUESTS_CA_BUNDLE name its certificates"
             )
     return busy(
         f"account {access.account}: {host} cannot be reached now ({_network_reason(error)}); "
