@@ -157,7 +157,10 @@ def is_whole(folder: Path, text: str, key: PartKey) -> bool:
             return False
     elif key.quarantine and not (folder / (text + QUARANTINE)).exists():
         return False
-    return key.unscored or crc32(folder / text) == key.crc
+    try:
+        return key.unscored or crc32(folder / text) == key.crc
+    except FileNotFoundError:
+        return False
 
 
 class LocalParts:

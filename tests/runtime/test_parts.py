@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.parts import ACCOUNT, KEY_LENGTH, QUARANTINE, LocalParts, PartKey, account_bytes, read_account
+from runtime.disk_abilities import DiskAbilities
+from runtime.parts import (
+    ACCOUNT,
+    KEY_LENGTH,
+    QUARANTINE,
+    LocalParts,
+    PartKey,
+    account_bytes,
+    is_whole,
+    read_account,
+)  # fmt: skip
 from scoring.cells import SliceAccount
 
 NAMES = st.text(max_size=20).map(lambda text: os.fsdecode(text.encode("utf-8", "replace")))
@@ -134,3 +146,37 @@ def test_late_orphan_cannot_stage(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LocalParts(str(folder)).begin()
     assert not folder.exists()
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _swap(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize("damage", [_cut, _zero, _swap, os.unlink])
+@pytest.mark.parametrize("suffix", ["", QUARANTINE, ACCOUNT])
+@pytest.mark.parametrize("renames", [True, False])
+@pytest.mark.parametrize("scored", [True, False])
+def test_part_is_whole_with_all_that_goes_with_it(
+    tmp_path: Path, renames: bool, scored: bool, suffix: str, damage: Callable[[Path], object]
+) -> None:
+    """Scores, quarantine or account that the machine lost when it went down: each makes the part one to do again."""
+    lines, lost = b"0,1,a.csv\n" * scored, b'{"row": 7}\n' * 3
+    text = _key(quarantine=True, account=True, unscored=not scored, crc=zlib.crc32(lines))
+    key = PartKey.decode(text)
+    assert key is not None
+    writer = LocalParts(str(tmp_path), DiskAbilities(renames=renames)).begin()
+    writer.write(lines)
+    accounts = [SliceAccount(name="a.csv", start=0, stop=1, digest=bytes(8), rows=4, quarantined=3)]
+    writer.commit(text, quarantine=lost, account=account_bytes(accounts, [("why", 3)], lost))
+    assert is_whole(tmp_path, text, key)
+    if scored or suffix:
+        damage(tmp_path / (text + suffix))
+        assert not is_whole(tmp_path, text, key)
