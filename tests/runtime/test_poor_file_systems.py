@@ -453,3 +453,16 @@ def test_probe_says_which(tmp_path: Path, disk: Callable[..., None]) -> None:
     lacks = dict.fromkeys(DiskAbilities.__slots__, False)
     assert found == DiskAbilities(**lacks)
     assert os.listdir(tmp_path) == ["parts"]
+
+
+def test_what_is_lacking_is_in_the_documentation() -> None:
+    """Each name that a notice has, and each of its meanings, is explained in docs/output.md."""
+    text = (Path(__file__).parents[2] / "docs/output.md").read_text()
+    for lacking in DiskAbilities.__slots__:
+        names, _, meaning = (
+            lacks_text(DiskAbilities(**{lacking: False}))
+            .removeprefix("the output's file system lacks ")
+            .partition(": ")
+        )
+        assert f"`{names}`" in text
+        assert meaning.startswith("other ways") or meaning in text
