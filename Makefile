@@ -6,6 +6,7 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AZURITE := tests/azure/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -28,8 +29,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Score sample data with a sample model
 	@"$(BIN)/scoreline" demo
 
-test: $(INSTALLED) ## Run the tests
+test: $(INSTALLED) $(AZURITE) ## Run the tests
 	"$(BIN)/python" -m pytest -n 2 -q
+
+# Without npm, or a network, the tests that need Azurite say so.
+$(AZURITE): tests/azure/package.json tests/azure/package-lock.json
+	@if command -v npm >/dev/null && [ -z "$$SCORELINE_AZURITE" ]; then \
+	cd tests/azure && npm ci --silent && touch node_modules/.package-lock.json || [ "$$CI" != true ]; fi
 
 torture: $(INSTALLED) ## Kill random processes of random jobs, 300 times
 	"$(BIN)/python" -m tests.torture
@@ -49,5 +55,5 @@ bench-quick: $(INSTALLED) ## Measure once with small inputs
 	"$(BIN)/python" -m benchmarks.bench --quick
 
 clean: ## Delete .venv and the caches of the tools
-	rm -rf .venv .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf tests/azure/node_modules .venv .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,151 @@
+"""The contract of outputs, for each store."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.blob_score_file import BlobScoreFile
+from runtime.parts import LocalParts
+from runtime.score_file import ScoreFile
+from scoring.blob_access import BlobAccess, container_client
+from tests.azure.azurite import Azurite, azurite, soon
+from tests.score_contract import *  # noqa: F403 (the suite)
+from tests.score_contract import NAME, Place
+
+__all__ = ["azurite", "soon"]
+
+CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlace:
+    """A folder on disk."""
+
+    folder: Path
+
+    def output(self) -> ScoreFile:
+        """Return the output."""
+        return ScoreFile(str(self.folder), NAME)
+
+    def writer(self, output: ScoreFile) -> Any:
+        """Begin a part."""
+        return LocalParts(str(output.parts), output.abilities).begin()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / name).write_bytes(data)
+
+    def get(self, name: str) -> bytes | None:
+        """Read a file."""
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def names(self) -> set[str]:
+        """List the folder."""
+        return set(os.listdir(self.folder)) if self.folder.exists() else set()
+
+    def watch(self, change: Callable[[str], None]) -> None:
+        """Tell what is opened to write, moved or deleted."""
+
+        def look(event: str, arguments: tuple[Any, ...]) -> None:
+            wrote = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if event in CHANGES or wrote:
+                change(f"{event} {arguments[0]}")
+
+        sys.addaudithook(look)
+
+    def last_words(self) -> bytes:
+        """Nothing: the disk has it."""
+        return b""
+
+    def listen(self, words: bytes) -> None:
+        """Nothing was left."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPlace:
+    """A folder in a container.
+
+    Attributes:
+        access: by which the output is reached.
+        direct: how the test looks at it.
+    """
+
+    access: BlobAccess
+    direct: BlobAccess
+
+    def output(self) -> BlobScoreFile:
+        """Return the output."""
+        return BlobScoreFile(self.access, "to/score", NAME)
+
+    def writer(self, output: BlobScoreFile) -> Any:
+        """Begin a part."""
+        return output.staging.begin()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a blob."""
+        with container_client(self.direct) as client:
+            client.upload_blob(f"to/score/{name}", data, overwrite=True)
+
+    def get(self, name: str) -> bytes | None:
+        """Read a blob."""
+        with container_client(self.direct) as client:
+            blob = client.get_blob_client(f"to/score/{name}")
+            return blob.download_blob().readall() if blob.exists() else None
+
+    def names(self) -> set[str]:
+        """List the container."""
+        with container_client(self.direct) as client:
+            names = list(client.list_blob_names())
+        assert all(name.startswith("to/score/") for name in names)
+        return {name.split("/")[2] for name in names}
+
+    def watch(self, change: Callable[[str], None]) -> None:
+        """Tell what is sent to change something."""
+
+        def look(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "http.client.send" and arguments[1][:4] in (b"PUT ", b"DELE", b"POST"):
+                change(bytes(arguments[1]).split(b"\r\n")[0].decode())
+
+        sys.addaudithook(look)
+
+    def last_words(self) -> bytes:
+        """Nothing: the server has it."""
+        return b""
+
+    def listen(self, words: bytes) -> None:
+        """Nothing was left."""
+
+
+@pytest.fixture(params=["disk", "azurite"], scope="session")
+def server(request: pytest.FixtureRequest) -> Azurite | None:
+    """Return the server of the place, if it has one: started before a test, it is not the test's."""
+    return request.getfixturevalue("azurite") if "azurite" in request.param else None
+
+
+@pytest.fixture
+def new_place(server: Azurite | None, tmp_path: Path) -> Callable[[], Place]:
+    """Return a function that makes an empty place."""
+    if server is None:
+        numbers = iter(range(1_000_000))
+        return lambda: DiskPlace(tmp_path / str(next(numbers)))
+
+    def new() -> Place:
+        access = server.new_container()
+        return BlobPlace(access, access)
+
+    return new
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    """Return an empty place."""
+    return new_place()
