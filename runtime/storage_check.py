@@ -7,6 +7,8 @@ folder and never committed, which no reader and no lister sees, and the deletion
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +18,16 @@ from urllib.parse import parse_qsl
 from runtime.errors import InputError, OutputBusyError, OutputError
 from runtime.redaction import masked, quiet_loggers
 from runtime.storage_error import container_of, credential_of, storage_error
+from runtime.storage_fetch import path_in
 from scoring.blob_access import BlobAccess, container_client
 from scoring.errors import InputBusyError
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
 
-__all__ = ["TO_READ", "TO_WRITE", "check_readable", "check_signature", "check_writable"]
+    from runtime.options import Options
+
+__all__ = ["TO_READ", "TO_WRITE", "check_places", "check_readable", "check_signature", "check_writable"]
 
 CONNECT_S = 5
 READ_S = 10
@@ -34,6 +39,25 @@ TO_READ_A_FOLDER = "rl"
 TO_WRITE = "rwdl"
 """What a signature must permit, as its sp has it."""
 Result = TypeVar("Result")
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def check_places(options: Options) -> None:
+    """Look at the input and the output of a job, as far as they lie on storage.
+
+    Raises:
+        InputError: see `check_readable`.
+        OutputError: see `check_writable`.
+    """
+    if options.input_access is not None:
+        path = path_in(options.input_access, options.input)
+        segments = list(itertools.takewhile(lambda each: not _MAGIC.search(each), path.split("/")))
+        plain = "/".join(segments)
+        is_folder = plain != path or options.input.endswith("/") or options.input_type == "uri_folder"
+        check_readable(options.input_access, f"{plain}/" if plain and is_folder else plain)
+    if options.output_access is not None:
+        folder = path_in(options.output_access, options.output_folder)
+        check_writable(options.output_access, folder, options.output_name)
 
 
 def check_readable(access: BlobAccess, prefix: str) -> None:
