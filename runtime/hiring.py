@@ -110,6 +110,7 @@ def worker_setup(
         fingerprint=fingerprint,
         logs=logs,
         load_attempts=2 if target.by_file else 1,
+        isolates=options.isolates and not target.by_file,
         replaces_always=options.error_threshold is not None or options.isolates,
         load_timeout_s=options.init_timeout_s,
         first_call_s=options.task_overhead_s,

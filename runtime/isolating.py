@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime.engines import Failed, Score, Tried, Try
-from runtime.isolation import Failure, Isolation, IsolationBudget, fails_alike, too_slow
+from runtime.isolation import Failure, Isolation, IsolationBudget, alike_text, fails_alike, too_slow
 from runtime.plan import Plan
 from runtime.progress import Abandoned, Progress, cause_of
 from scoring.cells import Cell, MiniBatch
@@ -28,6 +28,7 @@ class _Case:
     batch: MiniBatch
     isolation: Isolation
     budget: int
+    worker: int
     in_flight: bool = False
 
 
@@ -53,6 +54,7 @@ class Isolating:
         self._budget = IsolationBudget()
         self._cases: dict[int, _Case] = {}
         self._failures: list[Failure] = []
+        self._bad_nulls: set[int] = set()
 
     @property
     def idle(self) -> bool:
@@ -75,7 +77,8 @@ class Isolating:
             self._split(batch, tuple((cell,) for cell in batch.cells))
             return
         budget = self._budget.take(self._plan.cells)
-        self._cases[batch.number] = _Case(batch, Isolation(reason, budget, proved=True), budget)
+        isolation = Isolation(reason, budget, proved=abandoned.proved, hint=self._bad_nulls)
+        self._cases[batch.number] = _Case(batch, isolation, budget, abandoned.worker)
 
     def _split(self, batch: MiniBatch, groups: Iterable[tuple[Cell, ...]]) -> None:
         for place, cells in enumerate(groups):
@@ -91,19 +94,26 @@ class Isolating:
             ranges = case.isolation.next()
             if ranges is not None:
                 self.probes += 1
-                return Try(number=case.batch.number, cell=case.batch.cells[0], ranges=ranges)
+                return Try(number=case.batch.number, cell=case.batch.cells[0], ranges=ranges, prefer=case.worker)
             self._progress.started(case.batch)
             wait_s = self._progress.wait_s(case.batch.number)
             if case.isolation.given_up:
                 return Score(batch=case.batch, give_up=case.isolation.given_up, wait_s=wait_s)
             isolation = case.isolation
-            return Score(batch=case.batch, without=isolation.without, pieces=isolation.pieces, wait_s=wait_s)
+            return Score(
+                batch=case.batch,
+                without=isolation.without,
+                pieces=isolation.pieces,
+                wait_s=wait_s,
+                prefer=case.worker,
+            )
         return None
 
     def tried(self, event: Tried) -> None:
         """Take the good outcome of a probe."""
         case = self._cases[event.number]
         case.in_flight = False
+        case.worker = event.worker
         case.isolation.passed(event.rows, event.sizes, event.nulls)
 
     def failed(self, event: Failed) -> bool:
@@ -112,6 +122,7 @@ class Isolating:
         if case is None:
             return False
         case.in_flight = False
+        case.worker = event.worker
         self._progress.set_aside(event)
         if event.kind == "storage":
             # none of the cell's doing: the same again, unless that stops the job
@@ -133,11 +144,18 @@ class Isolating:
         return case is not None
 
     def scored(self, number: int) -> None:
-        """Note that a mini-batch is staged."""
+        """Note that a mini-batch is staged, and learn what the model does not take."""
         case = self._cases.pop(number, None)
-        if case is not None:
-            self.isolated += 1
-            self._budget.give_back(case.budget - case.isolation.probes)
+        if case is None:
+            return
+        self.isolated += 1
+        isolation = case.isolation
+        # what others taught costs two rows, however many cells there are
+        used = 0 if isolation.by_hint else isolation.probes
+        self._budget.give_back(case.budget - used)
+        if isolation.bad_nulls:
+            self._bad_nulls |= isolation.bad_nulls
+            self._progress.isolated.add(alike_text(isolation.reason))
 
     def hopeless(self, timeout_s: float | None) -> str:
         """Say why everything fails from the start; empty where something may come of it yet."""

@@ -13,11 +13,13 @@ known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["PROBES_PER_CELL", "Failure", "Isolation", "IsolationBudget", "Loss", "Ranges", "fails_alike", "too_slow"]
+__all__ = [
+    "PROBES_PER_CELL", "Failure", "Isolation", "IsolationBudget", "Loss", "Ranges", "alike_text", "fails_alike", "too_slow",
+]  # fmt: skip
 
 PROBES_PER_CELL = 64
 PROBES_PER_JOB = 1_000
@@ -65,15 +67,21 @@ class Isolation:
         pieces: the sets of rows that pass in one call each, together all that are not lost; empty: all in one call.
         given_up: why the cell is given up as a whole; then nothing more is to be done.
         done: whether the cell is scored or given up.
+        bad_nulls: the columns, a bit a column, whose nulls the model does not take.
+        by_hint: whether all bad rows were those that other cells had let expect.
+        reason: why the cell failed as a whole.
     """
 
-    def __init__(self, reason: str, budget: int = PROBES_PER_CELL, *, proved: bool = False) -> None:
+    def __init__(
+        self, reason: str, budget: int = PROBES_PER_CELL, *, proved: bool = False, hint: Collection[int] = ()
+    ) -> None:
         """Begin.
 
         Args:
             reason: why the mini-batch of the cell failed.
             budget: probes allowed.
-            proved: whether it held this cell only, so that the cell itself is known to fail.
+            proved: whether it held this cell only, and failed often enough for the cell itself to be known to fail.
+            hint: `bad_nulls` of other cells: such rows are looked at first.
         """
         self.rows = 0
         self.probes = 0
@@ -83,9 +91,13 @@ class Isolation:
         self.pieces: tuple[Ranges, ...] = ()
         self.given_up = ""
         self.done = False
+        self.bad_nulls: set[int] = set()
+        self.by_hint = False
+        self.reason = reason
         self._reason = reason
         self._budget = budget
         self._proved = proved
+        self._hint = hint
         self._classes: tuple[Ranges, ...] = ()
         self._nulls: tuple[int, ...] = ()
         self._judged: set[int] = set()
@@ -145,6 +157,9 @@ class Isolation:
         everything: Ranges = ((0, self.rows),) if self.rows else ()
         self._suspects = everything
         try:
+            if self._hint and (yield from self._follow_hint()) and not (yield from self._ask(None)):
+                self.by_hint = True
+                return ""
             if not self._proved and not (everything and (yield from self._try(everything))):
                 if not (yield from self._ask(None)):
                     return ""
@@ -157,6 +172,22 @@ class Isolation:
         if failure and not self.by_size and self._cut_to_size():
             failure = yield from self._ask(None)
         return failure
+
+    def _follow_hint(self) -> Verdict:
+        """Judge the classes of nulls that failed in other cells by the ends of them all; False: they are no worse."""
+        places = [
+            place for place, nulls in enumerate(self._nulls)
+            if nulls > 0 and self._classes[place] and any(bad & nulls == bad for bad in self._hint)
+        ]  # fmt: skip
+        at_first = places and (yield from self._try(_first(self._classes[places[0]])))
+        at_last = at_first and (yield from self._try(_last(self._classes[places[-1]])))
+        if not (at_first and at_last and _alike((self.reason, at_first, at_last))):
+            return False
+        for place in places:
+            self._judged.add(place)
+            self._lose(self._classes[place], at_first)
+        self._proved = True
+        return True
 
     def _ask(self, ranges: Ranges | None) -> Answer:
         failure = yield ranges
@@ -250,6 +281,7 @@ class Isolation:
         at_last = yield from self._try(last)
         if _alike((reason, at_first, at_last)):
             self._lose(ranges, at_first)
+            self.bad_nulls.add(self._nulls[index])
             yield from self._judge_supersets(index, reason)
             return True
         yield from self._judge_row(first, failures=1)
@@ -418,13 +450,18 @@ def too_slow(failures: Sequence[Failure], *, scored: int, batches: int | None, t
     )
 
 
+def alike_text(reason: str) -> str:
+    """Leave the numbers and the quoted values out of a reason: what is the same for other rows stays."""
+    return _VARYING.sub("#", reason)
+
+
 def _not_isolated(reason: str) -> str:
     return reason if reason.startswith("not isolated: ") else f"not isolated: {reason}"
 
 
 def _alike(reasons: Iterable[str]) -> bool:
     """Tell whether all say the same, whatever the numbers and the quoted values in it; nothing said is no reason."""
-    texts = {_VARYING.sub("#", reason) for reason in reasons}
+    texts = {alike_text(reason) for reason in reasons}
     return len(texts) == 1 and "" not in texts
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
+from runtime.isolation import alike_text
 from scoring.cells import MiniBatch, SliceAccount
 
 __all__ = [
@@ -22,6 +23,8 @@ DEFAULT_ROWS = 10
 UNNAMED = "run() returned fewer results than files"
 """The cause of failed files that a scoring script did not name (contract 2.3)."""
 SHOWN_FILES = 3
+KNOWN_FAILURES = 3
+"""So many mini-batches that fail with one text have a cause in common, which no retry cures."""
 STORAGE_WAITS_S = (0.2, 0.8, 3.2)
 """How long to wait before each further try of what a disk, a mount or a network failed at."""
 OUT_OF_MEMORY = "killed, likely out of memory"
@@ -83,11 +86,21 @@ class ErrorThreshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandoned:
-    """A mini-batch whose attempts are used up, and why the last of them failed."""
+    """A mini-batch whose attempts are used up, and why the last of them failed.
+
+    Attributes:
+        batch: the mini-batch.
+        reason: why its last attempt failed.
+        kind: as `runtime.engines.Failed` says.
+        worker: whose that was.
+        proved: whether all attempts were made; else it failed as others did.
+    """
 
     batch: MiniBatch
     reason: str
     kind: str = "error"
+    worker: int = -1
+    proved: bool = True
 
 
 @dataclass(slots=True)
@@ -114,6 +127,7 @@ class Progress:
         threshold: failed files tolerated; None where a mini-batch that cannot be scored stops the job.
         isolates: whether a mini-batch whose attempts are used up is looked into (`runtime.isolating`).
         exhausted: mini-batches that wait for that.
+        isolated: of what failed because of rows that were found: the text, without numbers and values.
         max_attempts: how often a mini-batch is tried.
         abandoned: mini-batches given up, by their place in the plan.
         failed_files: why a file failed as a whole, by its name, in the order in which that was known; nothing where
@@ -133,6 +147,7 @@ class Progress:
     threshold: ErrorThreshold | None = None
     isolates: bool = False
     exhausted: list[Abandoned] = field(default_factory=list)
+    isolated: set[str] = field(default_factory=set)
     max_attempts: int = MAX_ATTEMPTS
     abandoned: dict[int, Abandoned] = field(default_factory=dict)
     failed_files: dict[str, str] = field(default_factory=dict)
@@ -154,6 +169,7 @@ class Progress:
     _running: dict[int, MiniBatch] = field(default_factory=dict)
     _failures: Counter[int] = field(default_factory=Counter)
     _storage_failures: Counter[int] = field(default_factory=Counter)
+    _alike: dict[str, set[int]] = field(default_factory=dict)
     _reasons: dict[int, tuple[str, str]] = field(default_factory=dict)
     _avoid: dict[int, int] = field(default_factory=dict)
     _places: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -238,11 +254,16 @@ class Progress:
                 self._retry.append(batch)
             return batch
         self._failures[event.number] += 1
-        if self._failures[event.number] < self.max_attempts and not self._again_alike(event):
+        untried = self._failures[event.number] < self.max_attempts and not self._again_alike(event)
+        if untried and not self._is_known(event):
             self.retries += 1
             self._retry.append(batch)
         elif self.isolates:
-            self.exhausted.append(Abandoned(batch=batch, reason=event.reason, kind=event.kind))
+            self.exhausted.append(
+                Abandoned(
+                    batch=batch, reason=event.reason, kind=event.kind, worker=event.worker, proved=not untried
+                )
+            )
         elif self.threshold is not None:
             self.abandon(Abandoned(batch=batch, reason=event.reason, kind=event.kind))
         else:
@@ -302,6 +323,15 @@ class Progress:
         self._reasons[event.number] = (event.kind, event.reason)
         self._avoid[event.number] = event.worker
         return event.kind == "error" and before == (event.kind, event.reason)
+
+    def _is_known(self, event: Failed) -> bool:
+        """Tell whether others failed so, too: then single rows are looked for without another attempt."""
+        if not self.isolates or event.kind != "error":
+            return False
+        text = alike_text(event.reason)
+        others = self._alike.setdefault(text, set())
+        others.add(event.number)
+        return text in self.isolated or len(others) >= KNOWN_FAILURES
 
     def failed_at(self, number: int) -> int:
         """Name the worker that failed last with a mini-batch; -1 for none."""

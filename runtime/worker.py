@@ -159,7 +159,9 @@ class Worker:
         from scoring.isolate import try_rows
 
         found = try_rows(self._scorer, self._plan, work.cell, work.ranges)
-        return Tried(number=work.number, rows=found.rows, sizes=found.sizes, nulls=found.nulls)
+        return Tried(
+            number=work.number, rows=found.rows, sizes=found.sizes, nulls=found.nulls, worker=self._number
+        )  # fmt: skip
 
     def _score(self, work: Score) -> Scored:
         time.sleep(work.wait_s)
@@ -182,7 +184,7 @@ class Worker:
             yield GivenUp(work.batch, work.give_up)
         elif self._script is not None:
             yield ScriptScore(self._script, work.batch, marks=self._marks)
-        elif work.without or work.pieces:
+        elif work.without or work.pieces or (self._setup.isolates and len(work.batch.cells) == 1):
             from scoring.isolate import score_without
 
             (cell,) = work.batch.cells

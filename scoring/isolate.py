@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CLASSES", "MIXED", "RowOrder", "Tried", "forget", "order_of", "score_without", "try_rows"]
 
 MAX_CLASSES = 256
+HELD_CELLS = 3
+"""One may be tried while another fails, which was queued behind it."""
 MIXED = -1
 """What stands for the columns that are null where these differ from row to row."""
 
@@ -168,12 +170,12 @@ def score_without(
         numbers = np.cumsum(fits) - 1
         scorer = _InPieces(scorer, [numbers[held.rows_in(piece) & fits] for piece in pieces])
     score = CellScore(scorer, held.plan, cell, read)
-    forget()
+    _HELD.pop((id(scorer), plan, cell), None)
     return score
 
 
 def forget() -> None:
-    """Let go of the cell that was tried last, which is kept for the next try."""
+    """Let go of the cells that were tried last, which are kept for the next try."""
     _HELD.clear()
 
 
@@ -205,15 +207,19 @@ class _Held:
 
 
 _HELD: dict[tuple[int, ReadPlan, Cell], _Held] = {}
-"""The cell that was tried, or scored in vain, last: reading takes as long as a fast model, and most tries are short."""
+"""The cells that were tried, or scored in vain, last: reading takes as long as a fast model, most tries are short."""
 
 
 def _held(scorer: Scorer, plan: ReadPlan, cell: Cell) -> _Held:
     key = (id(scorer), plan, cell)
-    if key not in _HELD:
-        forget()
-        _HELD[key] = _Held(*read_any(scorer, plan, cell))
-    return _HELD[key]
+    held = _HELD.pop(key, None)
+    if held is None:
+        while len(_HELD) >= HELD_CELLS:
+            del _HELD[next(iter(_HELD))]
+        held = _Held(*read_any(scorer, plan, cell))
+    # the last of them is the newest
+    _HELD[key] = held
+    return held
 
 
 def _nulls(table: pa.Table | None) -> dict[int, Fits]:

@@ -50,6 +50,7 @@ class Setup:
         fingerprint: of the job, 6 bytes.
         logs: folder of the job's logs, where each worker keeps what it prints; empty: they share the driver's.
         load_attempts: how many workers in a row may fail to load before the job fails.
+        isolates: whether a cell that fails is kept as read, for tries that follow.
         replaces_always: whether whoever dies at work is replaced however many have died, for each death costs an
             attempt, and these are counted (contract 5.2).
         load_timeout_s: how long a load may take; None: for ever.
@@ -65,6 +66,7 @@ class Setup:
     abilities: DiskAbilities = DiskAbilities()
     logs: str = ""
     load_attempts: int = 1
+    isolates: bool = False
     replaces_always: bool = False
     load_timeout_s: float | None = None
     first_call_s: float = 0.0
@@ -98,6 +100,7 @@ class Score:
         without: rows of its one cell that are not to be scored: (start, stop, why) in the order of `scoring.isolate`.
         pieces: the sets of its rows that are predicted in a call each; empty: all in one.
         wait_s: how long the worker waits first, for storage that failed before.
+        prefer: the worker that keeps its cell; -1 for none.
     """
 
     batch: MiniBatch
@@ -108,6 +111,7 @@ class Score:
     without: tuple[tuple[int, int, str], ...] = ()
     pieces: tuple[tuple[tuple[int, int], ...], ...] = ()
     wait_s: float = 0.0
+    prefer: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,7 @@ class Try:
         ranges: rows as (start, stop) in the order of `scoring.isolate`; none at all only tells the order.
         columns: what the model wants.
         timeout_s: how long it may take; None: for ever.
+        prefer: the worker that keeps the cell; -1 for none.
     """
 
     number: int
@@ -127,6 +132,7 @@ class Try:
     ranges: tuple[tuple[int, int], ...]
     columns: tuple[ColumnSpec, ...] = ()
     timeout_s: float | None = None
+    prefer: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,12 +186,14 @@ class Tried:
         rows: rows of the cell that fit.
         sizes: how many of them have the same columns null, class by class.
         nulls: which columns those are, a bit a column; -1 where that differs.
+        worker: who did it.
     """
 
     number: int
     rows: int
     sizes: tuple[int, ...]
     nulls: tuple[int, ...]
+    worker: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

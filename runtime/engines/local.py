@@ -164,8 +164,14 @@ class LocalEngine:
     def submit(self, work: Work) -> None:
         """See `Engine.submit`."""
         avoid = work.avoid if isinstance(work, Score) else -1
+        prefer = -1 if isinstance(work, Probe) else work.prefer
         ready = [each for each in self._processes.values() if each.ready]
-        process = min(ready, key=lambda each: (len(each.work) >= QUEUED, each.number == avoid, len(each.work)))
+        process = min(
+            ready,
+            key=lambda each: (
+                len(each.work) >= QUEUED, each.number == avoid, each.number != prefer, len(each.work)
+            ),
+        )  # fmt: skip
         if not process.work:
             process.since = time.monotonic()
         process.work.append(work)

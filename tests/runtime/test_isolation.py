@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -71,9 +71,10 @@ def play(
     budget: int = PROBES_PER_CELL,
     proved: bool = True,
     reason: str = "it failed",
+    hint: Collection[int] = (),
 ) -> Played:
     """Isolate a cell as the driver does: probe, score what is left, go on where that fails."""
-    isolation = Isolation(reason, budget, proved=proved)
+    isolation = Isolation(reason, budget, proved=proved, hint=hint)
     game = Played(isolation=isolation)
     nulls = nulls or range(len(sizes))
     while not isolation.done:
@@ -146,6 +147,38 @@ def test_class_of_nulls_that_the_model_refuses_costs_a_handful(proved: bool) -> 
     assert game.isolation.bad == ((99_000, 100_000, "ValueError: Input X contains NaN"),)
     tried = [((99_000, 100_000),), ((99_000, 99_001),), ((99_999, 100_000),), None]
     assert game.tried == [(), *([] if proved else [((0, 100_000),)]), *tried]
+
+
+def test_what_other_cells_taught_costs_two_rows() -> None:
+    """Nulls of a column that other cells showed to fail are lost when the ends of them fail too: four probes in all."""
+    text = "ValueError: NaN"
+    sizes, nulls = (1_000, 20, 10, 10), (0, 1, 2, 3)
+    fails = by_rows(*range(1_000, 1_020), *range(1_030, 1_040), text=text)
+    first = play(fails, sizes, nulls, reason=text).isolation
+    assert first.bad_nulls == {1}
+    assert not first.by_hint
+    game = play(fails, sizes, nulls, proved=False, reason=text, hint=first.bad_nulls)
+    assert game.isolation.by_hint
+    assert game.tried == [(), ((1_000, 1_001),), ((1_039, 1_040),), None]
+    assert game.bad == rows_of(first.bad)
+
+
+@pytest.mark.parametrize("bad", [(), (5,), (1_000,), (1_005,), (5, 1_000, 1_005)])
+@pytest.mark.parametrize("proved", [True, False])
+def test_hint_that_is_wrong_loses_nothing(bad: tuple[int, ...], proved: bool) -> None:
+    """Where the nulls are no worse than the rest, the rows are found as if nobody had hinted."""
+    game = play(by_rows(*bad), (1_000, 20), (0, 1), proved=proved and bool(bad), hint={1})
+    assert game.bad == set(bad)
+    assert not game.isolation.by_hint
+    assert game.scored is not None
+
+
+def test_poison_beside_nulls_that_were_expected() -> None:
+    """A hint that holds does not keep a poison row from being found."""
+    text = "ValueError: NaN"
+    game = play(by_rows(7, *range(1_000, 1_020), text=text), (1_000, 20), (0, 1), reason=text, hint={1})
+    assert game.bad == {7, *range(1_000, 1_020)}
+    assert not game.isolation.by_hint
 
 
 def test_column_refused_among_many_with_nulls() -> None:

@@ -125,6 +125,21 @@ def test_storage_that_may_recover_is_tried_again_apart_from_the_model(progress: 
     assert progress.wait_s(1) == 0
 
 
+def test_what_others_failed_with_is_looked_into_without_another_attempt(progress: Progress) -> None:
+    """The third mini-batch that fails with one text, whatever its numbers, is isolated at once, as one not proved."""
+    progress.isolates = True
+    for number in range(4):
+        progress.started(batch(number))
+        progress.failed(replace(failed(number), reason=f"ValueError: row {number} of 'x{number}'"))
+    assert [each.batch.number for each in progress.exhausted] == [2, 3]
+    assert not any(each.proved for each in progress.exhausted)
+    progress.isolated.add("KeyError: #")
+    progress.started(batch(4))
+    progress.failed(replace(failed(4), reason="KeyError: 4"))
+    assert [each.batch.number for each in progress.exhausted] == [2, 3, 4]
+    assert progress.retries == 2
+
+
 def test_full_disk_is_never_tried_again(progress: Progress) -> None:
     """A full disk stops the job at once, for the same command to go on later."""
     progress.started(batch(0))
