@@ -29,7 +29,7 @@ CLAIM = "claim"
 RENEW_S = 10.0
 STALE_S = 120.0
 """More than the clocks of two machines, and what a mount remembers of a file, are apart."""
-SETTLE_S = 0.2
+SETTLE_S = 0.1
 _REMOVED_LATER = (".nfs", ".fuse_hidden")
 
 
@@ -121,25 +121,23 @@ class Claim:
     def _take_file(self) -> None:
         path = self._staging / CLAIM
         self._mine = json.dumps({**_myself(), "nonce": os.urandom(8).hex()}).encode()
-        broke = False
         while True:
             try:
                 descriptor = create_new(path)
             except FileExistsError:
-                broke = self._is_held() or broke
+                self._is_held()
                 continue
             try:
                 # where creating does not tell that it was there, its content does
                 if os.fstat(descriptor).st_size:
-                    broke = self._is_held() or broke
+                    self._is_held()
                     continue
                 write_all(descriptor, self._mine)
             finally:
                 os.close(descriptor)
             break
-        if broke:
-            # two may have seen the same dead holder: the last one has it
-            time.sleep(SETTLE_S)
+        # two may have seen the same dead holder, or a disk that lets both create the file: the last one has it
+        time.sleep(SETTLE_S)
         self.check()
         self._renewing = threading.Thread(target=self._renew, name="claim", daemon=True)
         self._renewing.start()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import runtime.claim as claiming
@@ -328,6 +329,26 @@ def test_lock_keeps_out_who_has_none(tmp_path: Path, disk: Callable[..., None]) 
     first.release()
 
 
+def test_two_that_claim_at_once(tmp_path: Path, disk: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both can create the file, only the last one has it, and the other is told."""
+    disk(refused={"flock": "ENOSYS"})
+    first, second = output_in(tmp_path), output_in(tmp_path)
+
+    def settle(_: float, real: Callable[[float], None] = time.sleep) -> None:
+        monkeypatch.setattr(time, "sleep", real)
+        # the second did not see what the first has created
+        (first.staging / "claim").unlink()
+        second.claim()
+
+    monkeypatch.setattr(time, "sleep", settle)
+    with pytest.raises(OutputBusyError, match="another driver took this output over"):
+        first.claim()
+    first.release()
+    assert (second.staging / "claim").exists()
+    second.release()
+    assert list(tmp_path.iterdir()) == []
+
+
 def write_claim(output: ScoreFile, age_s: float, **changes: Any) -> None:
     """Leave the claim of another driver."""
     output.staging.mkdir(parents=True)
@@ -401,6 +422,8 @@ def test_driver_that_lost_its_claim_publishes_nothing(tmp_path: Path, disk: Call
 def test_stopped_holder_without_locks_is_named(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     """A driver that was stopped still holds the output, and that is said."""
     holder.send_signal(signal.SIGSTOP)
+    while psutil.Process(holder.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
     with pytest.raises(OutputBusyError, match="which is stopped"):
         output_in(tmp_path).claim()
     holder.send_signal(signal.SIGCONT)
