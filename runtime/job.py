@@ -167,17 +167,13 @@ class Job:
         if complete is not None:
             return complete
         self._open_logs(target, listing, engine)
-        resumed = self._resumed(output, asked)
-        record = resumed.of_listing(inputs_digest(listing.files))
+        record, steady = self._resumed(output, asked, listing)
         # killed before the columns were named: what is staged cannot be published without them
         named = not (target.by_file and (options.output_format != "csv" or options.output_action != "append_row"))
         staged = output.staged(record.fingerprint_bytes) if output.header() or not named else []
-        # of other listings some small files may be scored together with others
-        steady = resumed.listing == inputs_digest(listing.files)
         grid = scanner.begin(replace(self._begin(output, record.cell_rows, staged), steady=steady))
         record = replace(record, cell_rows=grid.cell_rows)
-        if record != resumed or output.job() is None:
-            output.record_job(record.to_json())
+        output.record_job(record.to_json())
         mark = self._mark(output, engine)
         if mark is not None:
             stack.callback(mark.end)
@@ -390,13 +386,19 @@ class Job:
             scanner.close()
         return True
 
-    def _resumed(self, output: ScoreFile, asked: JobRecord) -> JobRecord:
-        """Return the record of the parts that are staged, if they are this job's, else the one asked for."""
+    def _resumed(self, output: ScoreFile, asked: JobRecord, listing: Listing) -> tuple[JobRecord, bool]:
+        """Return the record of the parts that are staged, if they are this job's, else the one asked for.
+
+        And whether all that is staged was made of this very listing: with others, some small files may have been scored
+        together that no longer are.
+        """
+        digest = inputs_digest(listing.files)
         content = output.job()
         if content is None:
             output.discard()
-            return asked
-        return JobRecord.from_json(content).resumed_as(asked, str(output.path))
+            return asked.of_listing(digest), True
+        record = JobRecord.from_json(content).resumed_as(asked, str(output.path))
+        return record.of_listing(digest), record.listing == digest
 
     def _begin(self, output: ScoreFile, cell_rows: int, staged: list[tuple[PartKey, str, int]]) -> Begin:
         options = self._options

@@ -242,7 +242,7 @@ class BlobRanges:
             try:
                 data = obstore.get(self._store, path, options=options).bytes().to_bytes()
             except failures.PreconditionError:
-                raise InputError(CHANGED) from None
+                raise InputError(CHANGED if self._is_there(path) else VANISHED) from None
             except FileNotFoundError:
                 raise InputError(VANISHED) from None
             except failures.InvalidPathError:
@@ -264,6 +264,19 @@ class BlobRanges:
                 raise InputError(CHANGED)
             return data
         raise AssertionError  # the last try returns or raises
+
+    def _is_there(self, path: str) -> bool:
+        import obstore
+        import obstore.exceptions as failures
+
+        try:
+            obstore.head(self._store, path)
+        except FileNotFoundError:
+            return False
+        except (failures.BaseError, OSError):
+            # what is known is that it is not what it was
+            return True
+        return True
 
 
 class HttpRanges:
@@ -301,6 +314,7 @@ class HttpRanges:
                 total = headers.get("Content-Range", "").rpartition("/")[2] if self.ranged else None
                 size = total if self.ranged else headers.get("Content-Length")
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise self._list_error(error) from None
             # an empty file has no first byte
@@ -338,6 +352,7 @@ class HttpRanges:
             try:
                 data = self._get(file, start, stop) if self.ranged else self._next(file, start, stop)
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code in GONE:
                     raise InputError(VANISHED) from None
                 if error.code in CHANGES:
@@ -349,7 +364,7 @@ class HttpRanges:
                 if len(data) == stop - start:
                     return data
                 trouble = EOFError()
-            self._drop()
+            self.close()
             if not left:
                 raise self._list_error(trouble)
             time.sleep(2.0 ** (TRIES - left - 2))
@@ -366,7 +381,7 @@ class HttpRanges:
     def _next(self, file: InputFile, start: int, stop: int) -> bytes:
         with self._lock:
             if self._reply is None or start < self._position:
-                self._drop()
+                self.close()
                 self._reply = self._open({})
                 self._check(file, self._reply)
                 self._position = 0
@@ -380,7 +395,8 @@ class HttpRanges:
         if _validator(reply.headers) != file.version:
             raise InputError(CHANGED)
 
-    def _drop(self) -> None:
+    def close(self) -> None:
+        """Stop reading."""
         if self._reply is not None:
             self._reply.close()
             self._reply = None

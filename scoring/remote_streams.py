@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 __all__ = ["Piece", "ReadAhead", "RemoteStream", "tail_of"]
 
-RANGE_BYTES = 4 * 2**20
-AHEAD_BYTES = 32 * 2**20
+RANGE_BYTES = 2 * 2**20
+AHEAD_BYTES = 16 * 2**20
 """So many bytes are asked for and not read yet, at the most; what is fetched lies in memory until it is read."""
 AHEAD_RANGES = 64
 FOOTER_BYTES = 64 * 2**10

@@ -344,7 +344,7 @@ def test_staged_cells_are_found_again(files, cell_rows, data):
         if steady:
             held = [part for run in used for cell in run for part in cell.slices]
             for part in held:
-                own = [run for run in used if part in [each for cell in run for each in cell.slices]][0]
+                own = next(run for run in used if part in [each for cell in run for each in cell.slices])
                 whole = all(each in held for cell in cells for each in cell.slices if each.file == part.file)
                 # of a part of several files, what is of a file that is read on must be counted
                 counted = not whole and len({each.file for cell in own for each in cell.slices}) > 1
