@@ -33,7 +33,7 @@ from runtime.storage_check import TO_READ, TO_WRITE, check_signature
 from runtime.storage_error import container_of, unreachable
 from runtime.uris import BlobPath
 from runtime.workspace import Purpose
-from scoring.blob_access import STORAGE_SCOPE, BlobAccess, sas_expiry, token_credential
+from scoring.blob_access import PROOFS, STORAGE_SCOPE, BlobAccess, sas_expiry, token_credential
 from scoring.errors import InputBusyError
 
 __all__ = ["blob_endpoint", "choose_access", "identity_token", "told"]
@@ -273,8 +273,7 @@ def _identity(access: BlobAccess, environ: Mapping[str, str], tried: list[str]) 
 
 def _refuse_other_cloud(access: BlobAccess, environ: Mapping[str, str]) -> None:
     """Refuse a service principal that would sign in to another cloud; other identities know theirs by themselves."""
-    proofs = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")
-    if not (_value(environ, "AZURE_TENANT_ID") and _value(environ, *proofs)):
+    if not (_value(environ, "AZURE_TENANT_ID") and _value(environ, *PROOFS)):
         return
     ours, theirs = cloud_of_authority(environ), cloud_of_storage(urlsplit(access.account_url).hostname or "")
     if ours is not None and theirs is not None and ours != theirs:

@@ -20,6 +20,8 @@ __all__ = ["BlobAccess", "container_client", "object_store", "token_credential"]
 CONNECT_S = 10
 READ_S = 60
 RETRIES = 6
+PROOFS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")
+"""What a service principal or a workload identity proves itself by; its id would name no managed identity."""
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 
 
@@ -57,11 +59,12 @@ class BlobAccess:
 
 
 def token_credential(access: BlobAccess) -> Any:
-    """Make the credential of an identity: a managed one where the machine has one, else whatever is found."""
+    """Make the credential of an identity: a managed one where the machine has one and no other is set, else a chain."""
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
     client_id = access.client_id or os.environ.get("DEFAULT_IDENTITY_CLIENT_ID") or os.environ.get("AZURE_CLIENT_ID")
-    if os.environ.get("MSI_ENDPOINT") or os.environ.get("IDENTITY_ENDPOINT"):
+    managed = os.environ.get("MSI_ENDPOINT") or os.environ.get("IDENTITY_ENDPOINT")
+    if managed and not any(os.environ.get(name) for name in PROOFS):
         return ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
     return DefaultAzureCredential(managed_identity_client_id=client_id) if client_id else DefaultAzureCredential()
 
@@ -86,8 +89,19 @@ def container_client(access: BlobAccess) -> ContainerClient:
     )  # fmt: skip
     return ContainerClient(
         access.account_url, access.container, credential=credential, retry_policy=retry,
-        connection_timeout=CONNECT_S, read_timeout=READ_S,
+        connection_timeout=CONNECT_S, read_timeout=READ_S, raw_response_hook=_refuse_torn,
     )  # fmt: skip
+
+
+def _refuse_torn(response: Any) -> None:
+    """Have a request tried again whose answer ended within its headers: Python takes those it got for all of them."""
+    from azure.core.exceptions import ServiceResponseError
+
+    raw = getattr(response.http_response.internal_response, "raw", None)
+    message = getattr(getattr(raw, "_original_response", None), "msg", None)
+    if raw is not None and getattr(message, "defects", None):
+        raw.close()
+        raise ServiceResponseError("the answer ends within its headers")
 
 
 def object_store(access: BlobAccess) -> AzureStore:
@@ -96,17 +110,6 @@ def object_store(access: BlobAccess) -> AzureStore:
 
     from obstore.store import AzureStore
 
-    options: dict[str, Any] = {}
-    if access.kind == "account_key":
-        options["account_key"] = access.secret
-    elif access.kind == "sas":
-        options["sas_key"] = access.secret
-    elif access.kind == "anonymous":
-        options["skip_signature"] = True
-    else:
-        from obstore.auth.azure import AzureCredentialProvider
-
-        options["credential_provider"] = AzureCredentialProvider(token_credential(access), scopes=[STORAGE_SCOPE])
     return AzureStore(
         container_name=access.container,
         account_name=access.account,
@@ -117,8 +120,25 @@ def object_store(access: BlobAccess) -> AzureStore:
             "timeout": f"{READ_S}s",
         },
         retry_config={"max_retries": access.patience, "retry_timeout": timedelta(seconds=3 * READ_S)},
-        **options,
+        # the library reads variables of its own, some of which win over a key or a signature that it is given: never
+        # over a provider
+        credential_provider=_provider(access),
+        skip_signature=access.kind == "anonymous",
+        use_emulator=False,
     )
+
+
+def _provider(access: BlobAccess) -> Any:
+    """Give what proves who asks in the form that obstore asks for."""
+    if access.kind == "account_key":
+        return lambda: {"access_key": access.secret, "expires_at": None}
+    if access.kind == "sas":
+        return lambda: {"sas_token": access.secret, "expires_at": None}
+    if access.kind == "anonymous":
+        return None
+    from obstore.auth.azure import AzureCredentialProvider
+
+    return AzureCredentialProvider(token_credential(access), scopes=[STORAGE_SCOPE])
 
 
 def sas_expiry(sas: str) -> str:

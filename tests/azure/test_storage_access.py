@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import obstore
 import pytest
 from azure.storage.blob import BlobServiceClient, generate_blob_sas, generate_container_sas
 
@@ -21,7 +22,7 @@ from runtime.options import Options
 from runtime.storage_check import check_places, check_readable, check_writable
 from runtime.storage_fetch import fetch_folder, path_in
 from runtime.uris import BlobPath, parse_uri
-from scoring.blob_access import BlobAccess, container_client
+from scoring.blob_access import BlobAccess, container_client, object_store
 from scoring.errors import InputBusyError
 from tests.azure.azurite import ACCOUNT, KEY, Azurite
 from tests.runtime.commands import scoreline
@@ -143,6 +144,41 @@ def test_credential_works(container: BlobAccess, way: str) -> None:
         for secret in (KEY, signature, signature.rpartition("sig=")[2]):
             assert secret not in repr(access) + told(access)
     assert names(container) == before
+
+
+NO_KEY = "A" * 86 + "=="
+SAID = [
+    {"AZURE_STORAGE_ACCOUNT_KEY": NO_KEY, "AZURE_STORAGE_ACCOUNT_NAME": "other"},
+    {"AZURE_STORAGE_ACCESS_KEY": NO_KEY, "AZURE_STORAGE_MASTER_KEY": NO_KEY},
+    {"AZURE_STORAGE_TOKEN": "t", "AZURE_STORAGE_SAS_TOKEN": "sig=x", "AZURE_STORAGE_SAS_KEY": "sig=x"},
+    {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:1/x"},
+    {"AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s", "AZURE_TENANT_ID": "t"},
+    {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t", "AZURE_FEDERATED_TOKEN_FILE": "/nowhere"},
+    {"AZURE_SKIP_SIGNATURE": "true", "AZURE_STORAGE_ANON": "true"},
+    {"AZURE_STORAGE_CONNECTION_STRING": f"AccountName=other;AccountKey={NO_KEY}", "AZURE_CONTAINER_NAME": "other"},
+]
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: next(iter(said)))
+@pytest.mark.parametrize("kind", ["account_key", "sas", "anonymous"])
+def test_environment_wins_over_nothing(
+    azurite: Azurite, container: BlobAccess, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], kind: str
+) -> None:
+    """Clients use what they are given, whatever variables their libraries would look at."""
+    access = container
+    if kind == "sas":
+        access = signed(container, sas(container))
+    if kind == "anonymous":
+        access = replace(azurite.access(f"p{uuid.uuid4().hex[:12]}"), kind="anonymous", secret="")
+        with BlobServiceClient(access.account_url, credential=KEY) as service:
+            public = service.create_container(access.container, public_access="container")
+            public.upload_blob("other.csv", b"x\n3\n")
+    for name, text in said.items():
+        monkeypatch.setenv(name, text)
+    assert bytes(obstore.get(object_store(access), "other.csv").bytes()) == b"x\n3\n"
+    assert [name for page in obstore.list(object_store(access)) for name in page]
+    with container_client(access) as client:
+        assert "other.csv" in client.list_blob_names()
 
 
 def test_looks_leave_nothing(container: BlobAccess) -> None:

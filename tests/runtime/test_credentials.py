@@ -11,7 +11,7 @@ import pytest
 from runtime.credentials import choose_access, told
 from runtime.errors import InputError, OutputError, UsageError
 from runtime.uris import BlobPath, parse_uri
-from scoring.blob_access import BlobAccess, container_client
+from scoring.blob_access import BlobAccess, container_client, token_credential
 from scoring.errors import InputBusyError
 from tests.runtime.local_service import Asked, Service, as_json, local_service, token
 
@@ -241,6 +241,30 @@ def test_managed_identity(service: Service, monkeypatch: pytest.MonkeyPatch, mod
     assert len(tokens) == 1
     assert "resource=https://storage.azure.com" in tokens[0]
     assert len(service.asked) == (1 if mode else 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"MSI_ENDPOINT": "http://127.0.0.1:1/", "MSI_SECRET": "s"}, "ManagedIdentityCredential"),
+        ({"IDENTITY_ENDPOINT": "http://127.0.0.1:1/", "AZURE_CLIENT_ID": "c"}, "ManagedIdentityCredential"),
+        ({}, "DefaultAzureCredential"),
+        (
+            {
+                "IDENTITY_ENDPOINT": "http://127.0.0.1:1/", "AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t",
+                "AZURE_CLIENT_SECRET": "c2VjcmV0",
+            },
+            "DefaultAzureCredential",
+        ),
+    ],
+)  # fmt: skip
+def test_kind_of_identity(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], kind: str) -> None:
+    """The machine's managed identity is asked alone, unless another one was set: the chain takes minutes to fail."""
+    for name, text in said.items():
+        monkeypatch.setenv(name, text)
+    credential = token_credential(BlobAccess(account_url="", container="", kind="identity"))
+    assert type(credential).__name__ == kind
+    credential.close()
 
 
 def test_output_is_not_tried_without_credential(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
