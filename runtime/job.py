@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from runtime.dispatch import Dispatch
 from runtime.engines import Engine, Setup
@@ -536,9 +537,14 @@ def refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:
     Raises:
         OutputError: the score file would be an input.
     """
-    root = Path(local_path(spec.url))
+    written = str(output.path)
+    if spec.is_remote != ("://" in written):
+        return
+    root = Path() if spec.is_remote else Path(local_path(spec.url))
     folder = output.folder
-    if root.is_dir():
+    if spec.is_remote:
+        inside = _is_below(unquote(written), unquote(spec.url), recursive=spec.recursive)
+    elif root.is_dir():
         inside = folder == root or (root in folder.parents and spec.recursive)
     elif root.exists():
         inside = output.path.exists() and os.path.samefile(root, output.path)
@@ -548,3 +554,11 @@ def refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:
         raise OutputError(
             f"{output.path} lies inside the input {spec.url}, so that it would be scored too; choose another --output"
         )
+
+
+def _is_below(written: str, root: str, *, recursive: bool) -> bool:
+    """Tell whether an address is an input, or lies where inputs are looked for."""
+    below = written.removeprefix(root.rstrip("/") + "/")
+    if below != written:
+        return recursive or "/" not in below
+    return written == root or fnmatchcase(written, root)
