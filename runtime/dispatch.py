@@ -317,6 +317,8 @@ class Dispatch:
     def _completed(self, work: Try | Score) -> Try | Score:
         cell = work.cell if isinstance(work, Try) else work.batch.cells[0]
         timeout_s = self._timeout_s(MiniBatch(number=-1, cells=(cell,)))
+        if self.timeout_s is None and isinstance(work, Try) and sum(stop - start for start, stop in work.ranges) > 1:
+            timeout_s = self.plan.probe_patience_s()
         return replace(work, columns=self._columns, timeout_s=timeout_s)
 
     def _timeout_s(self, batch: MiniBatch) -> float | None:

@@ -153,6 +153,8 @@ class Isolating:
         # what others taught costs two rows, however many cells there are
         used = 0 if isolation.by_hint else isolation.probes
         self._budget.give_back(case.budget - used)
+        if isolation.pieces:
+            self._progress.in_pieces.append(case.batch.describe())
         if isolation.bad_nulls:
             self._bad_nulls |= isolation.bad_nulls
             self._progress.isolated.add(alike_text(isolation.reason))

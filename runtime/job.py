@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -207,7 +207,7 @@ class Job:
         self._report.files = len(listing.files)
         self._report.bytes_total = sum(file.size_bytes for file in listing.files)
         if staged:
-            self._notice(f"resuming: {len(staged):,} mini-batch{'es are' if len(staged) > 1 else ' is'} scored already")
+            self._notice(resuming_text(staged, grid.estimated_rows))
         self._signals_wait = True
         self._score(dispatch)
         for text in told_changes(dispatch, listing):
@@ -464,6 +464,7 @@ class Job:
                 "worker_deaths": progress.deaths.total(),
                 "death_causes": dict(progress.deaths),
                 "probes": dispatch.probes,
+                "in_pieces": progress.in_pieces,
             },
             timings={
                 "start_s": scoring - self._began,
@@ -506,6 +507,13 @@ def asked_record(options: Options, target: ModelTarget | ScriptTarget) -> JobRec
         cell_rows=options.grid,
         threads=options.threads or (0 if target.by_file else 1),
     )
+
+
+def resuming_text(staged: Sequence[tuple[PartKey, str, int]], estimated_rows: int) -> str:
+    """Say how much is staged already: mini-batches of the size that these have, and of rows that are estimated."""
+    count, rows = len(staged), sum(key.rows for key, _, _ in staged)
+    in_all = max(count, round(count * estimated_rows / max(rows, 1)))
+    return f"resuming: {count:,} of about {in_all:,} mini-batches {'are' if count > 1 else 'is'} already scored"
 
 
 def told_changes(dispatch: Dispatch, listing: Listing) -> list[str]:

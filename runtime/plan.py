@@ -28,6 +28,7 @@ TARGET_S = 2.0
 MAX_PARTS_PER_INPUT = 20_000
 PATIENCE_CELLS = 5
 PATIENCE_LEAST_S = 300.0
+PROBE_LEAST_S = 30.0
 PATIENCE_TIMES = 20
 """A mini-batch hangs when it takes so many times as long as others did, and this many seconds at least."""
 
@@ -200,6 +201,11 @@ class Plan:
         if len(self._cell_times) < PATIENCE_CELLS:
             return None
         return max(PATIENCE_LEAST_S, PATIENCE_TIMES * cells * median(self._cell_times))
+
+    def probe_patience_s(self) -> float | None:
+        """Say how long a probe of several rows of a cell may take: where that is too little, only probes are lost."""
+        patience_s = self.patience_s(1)
+        return None if patience_s is None else max(PROBE_LEAST_S, PATIENCE_TIMES * median(self._cell_times))
 
     def next(self) -> MiniBatch | None:
         """Take the next mini-batch, if enough is known for it, and the next place is not staged already."""

@@ -128,6 +128,7 @@ class Progress:
         isolates: whether a mini-batch whose attempts are used up is looked into (`runtime.isolating`).
         exhausted: mini-batches that wait for that.
         isolated: of what failed because of rows that were found: the text, without numbers and values.
+        in_pieces: cells of which the model took only so many rows at once.
         max_attempts: how often a mini-batch is tried.
         abandoned: mini-batches given up, by their place in the plan.
         failed_files: why a file failed as a whole, by its name, in the order in which that was known; nothing where
@@ -148,6 +149,7 @@ class Progress:
     isolates: bool = False
     exhausted: list[Abandoned] = field(default_factory=list)
     isolated: set[str] = field(default_factory=set)
+    in_pieces: list[str] = field(default_factory=list)
     max_attempts: int = MAX_ATTEMPTS
     abandoned: dict[int, Abandoned] = field(default_factory=dict)
     failed_files: dict[str, str] = field(default_factory=dict)

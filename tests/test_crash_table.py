@@ -294,7 +294,7 @@ def test_crash(job: Job, tmp_path: Path, fault: Row) -> None:
     else:
         assert invocation["resumed"] + invocation["attempts"] == BATCHES
         assert invocation["attempts"] == (0 if is_publishing(fault) else invocation["attempts"])
-        told = f"resuming: {invocation['resumed']} mini-batch"
+        told = f"resuming: {invocation['resumed']} of about "
         assert (told in again.stderr) == (invocation["resumed"] > 0)
     checked = scoreline("receipt", "check", output)
     assert checked.code == 0, checked.stdout + checked.stderr

@@ -244,3 +244,16 @@ def test_scanner_that_died_before_it_was_told_to_begin(begun: Callable[[str], Sc
             scanner.begin(Begin())
     finally:
         scanner.close()
+
+
+@pytest.mark.parametrize(
+    ("cell_s", "patience_s", "probe_s"), [(0.1, 300.0, 30.0), (10.0, 300.0, 200.0), (60.0, 1_200.0, 1_200.0)]
+)
+def test_probe_of_several_rows_is_waited_for_less_long(cell_s: float, patience_s: float, probe_s: float) -> None:
+    """A hang in a cell is halved some ten times: each probe that hangs shall not cost what a mini-batch may."""
+    plan = Plan((), workers=2)
+    assert plan.probe_patience_s() is None
+    for _ in range(5):
+        plan.learn(1, cell_s)
+    assert plan.patience_s(1) == patience_s
+    assert plan.probe_patience_s() == probe_s
