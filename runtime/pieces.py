@@ -41,38 +41,44 @@ class Piece(Protocol):
 class ScriptScore:
     """The files of a mini-batch as a scoring script scored them (contract 2.3).
 
-    A result fewer than files is a failed file, which the script does not name; no result at all fails every file.
+    A result fewer than files is a failed file, which the script does not name; no result at all fails every file. Files
+    that could not be fetched fail by themselves; the script does not see them.
     """
 
     def __init__(self, script: Script, batch: MiniBatch, *, marks: bool) -> None:
         began = time.perf_counter()
         owner = os.getpid()
+        readable = [part for part in batch.slices if not part.problem]
+        result = None
         try:
-            result = script.run([part.url for part in batch.slices], mini_batch_index=batch.number)
+            if readable:
+                result = script.run([part.url for part in readable], mini_batch_index=batch.number)
         finally:
             if os.getpid() != owner:
                 # a child that the script forked and let return: to stage and to answer is its parent's
                 os._exit(1)
         self.predict_s = time.perf_counter() - began
-        self.names = result.columns
-        self.lines: Any = MARK if marks and result.items else result.lines
-        files = len(batch.slices)
-        failed = max(0, files - result.items)
+        self.names = result.columns if result is not None else ()
+        items = result.items if result is not None else 0
+        self.lines: Any = MARK if marks and items else result.lines if result is not None else b""
+        files = len(readable)
+        failed = max(0, files - items)
         nothing = failed == files
         self.accounts: list[SliceAccount] = [
             _account(part, given_up=part.rows if nothing else 0) for part in batch.slices
         ]
         self.causes: Counter[str] = Counter()
-        entries: list[dict[str, Any]] = []
-        if nothing:
+        entries = [_entry(part, part.problem) | {"rows": None} for part in batch.slices if part.problem]
+        self.causes.update(f"{part.name}: {part.problem}" for part in batch.slices if part.problem)
+        if nothing and readable:
             self.lines = b""
             reason = "run() returned no result"
-            entries = [_entry(part, reason) for part in batch.slices]
+            entries += [_entry(part, reason) for part in readable]
             self.causes[reason] = files
         elif failed:
-            names = f"{batch.slices[0].name} to {batch.slices[-1].name}"
-            reason = f"run() returned {result.items} results for the {files} files {names}, and does not say for which"
-            entries = [{"file": None, "row": None, "rows": failed, "reason": reason}]
+            names = f"{readable[0].name} to {readable[-1].name}"
+            reason = f"run() returned {items} results for the {files} files {names}, and does not say for which"
+            entries.append({"file": None, "row": None, "rows": failed, "reason": reason})
             self.causes[UNNAMED] = failed
         self.quarantine = quarantine_lines(entries)
 
@@ -97,9 +103,10 @@ def _entry(part: Slice, reason: str) -> dict[str, Any]:
 
 def _account(part: Slice, *, given_up: int) -> SliceAccount:
     try:
-        digest = covered_digest(part)
+        digest = covered_digest(part) if not part.problem else b""
     except OSError:
         digest = b""
     return SliceAccount(
-        name=part.name, start=part.start, stop=part.stop, digest=digest, rows=part.rows, given_up=given_up
-    )
+        name=part.name, start=part.start, stop=part.stop, digest=digest, rows=part.rows, given_up=given_up,
+        problem=part.problem,
+    )  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runtime.errors import InputBusyError, InputError
+from runtime.errors import InputBusyError, InputError, OutputError
+from runtime.job import refuse_output_in_input
+from runtime.pieces import ScriptScore
 from runtime.plan import Scanner
 from scoring.blob_access import BlobAccess, container_client
 from scoring.cells import (
     Cell,
     InputFile,
+    MiniBatch,
     Slice,
     covered_digest,
     identity_digest,
@@ -28,6 +33,7 @@ from scoring.cells import (
 from scoring.files import InputSpec, Listing
 from scoring.readers import fetch
 from scoring.scan import Begin, Grid, ScanEnd, StagedCells, StagedCover
+from scoring.script import ScriptResult
 from tests.azure.azurite import Azurite
 from tests.azure.fault_proxy import CUT, DROPPED_BEFORE, Fault, FaultProxy, Request, Status
 from tests.csv_texts import PACKED, write_files
@@ -429,3 +435,73 @@ def test_all_staged_fetches_nothing(
     assert [type(each) for each in again.said] == [StagedCells] * 10
     assert [request.kind for request, _ in proxy.requests] == ["list"]
     assert again.grid == Grid(cell_rows=20_000, estimated_rows=200_000)
+
+
+# What becomes of it in a job
+
+
+class Echo:
+    """A script that returns the names of its files."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def run(self, paths: list[str], *, mini_batch_index: int) -> ScriptResult:
+        """Score the files of a mini-batch."""
+        self.seen += paths
+        lines = "".join(f"{mini_batch_index} {Path(path).name}\n" for path in paths).encode()
+        return ScriptResult(lines=lines, columns=(), items=len(paths))
+
+
+@pytest.mark.parametrize("troubled", [{"b"}, {"a", "b", "c"}, set()])
+def test_a_script_does_not_see_files_that_could_not_be_fetched(tmp_path: Path, troubled: set[str]) -> None:
+    """They fail by themselves, with their reason; the others of their mini-batch are scored."""
+    slices = []
+    for number, name in enumerate("abc"):
+        (tmp_path / name).write_bytes(b"1")
+        bad = name in troubled
+        slices.append(Slice(
+            file=number, name=name, url=str(tmp_path / name), offset=0, start=0, stop=1, rows=int(not bad),
+            format="file", problem="changed" if bad else "",
+        ))  # fmt: skip
+    batch = MiniBatch(number=7, cells=tuple(Cell(slices=(part,)) for part in slices))
+    script = Echo()
+    scored = ScriptScore(script, batch, marks=False)  # type: ignore[arg-type]
+    good = [name for name in "abc" if name not in troubled]
+    assert [Path(path).name for path in script.seen] == good
+    assert scored.lines == "".join(f"7 {name}\n" for name in good).encode()
+    assert [(each.name, each.rows, each.problem) for each in scored.accounts] == [
+        (name, int(name in good), "" if name in good else "changed") for name in "abc"
+    ]
+    assert [json.loads(line) for line in scored.quarantine.splitlines()] == [
+        {"file": name, "row": None, "rows": None, "reason": "changed"} for name in sorted(troubled)
+    ]
+    assert scored.causes == dict.fromkeys((f"{name}: changed" for name in troubled), 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "root", "recursive", "refused"),
+    [
+        ("in/predictions.csv", "in", False, True),
+        ("in/predictions.csv", "in/", False, True),
+        ("in/out/predictions.csv", "in", False, False),
+        ("in/out/predictions.csv", "in", True, True),
+        ("in/out/p.csv", "", True, True),
+        ("inside/p.csv", "in", True, False),
+        ("a b/p.csv", "a%20b", False, True),
+        ("out/p.csv", "out/p.csv", False, True),
+        ("out/p.csv", "out/*.csv", False, True),
+        ("out/p.csv", "in/*.csv", False, False),
+    ],
+)
+def test_refuse_to_write_where_blobs_are_read(written: str, root: str, *, recursive: bool, refused: bool) -> None:
+    """The output may not become input of this run or the next."""
+    access = BlobAccess(account_url="https://a.blob.core.windows.net", container="c", kind="anonymous")
+
+    class Output:
+        path = access.url_of(written)
+        folder = access.url_of(written.rpartition("/")[0])
+
+    spec = InputSpec(url=access.url_of(root), access=access, recursive=recursive)
+    with pytest.raises(OutputError, match="lies inside the input") if refused else nullcontext():
+        refuse_output_in_input(Output(), spec)  # type: ignore[arg-type]
