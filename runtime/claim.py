@@ -10,17 +10,15 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from runtime.disk import create_new, write_all
 from runtime.disk_abilities import REFUSED
 from runtime.errors import OutputBusyError
-from scoring.lifetime import boot_id
+from runtime.holder import described, is_dead, runs_here, this_process
 
 __all__ = ["CLAIM", "LOCK", "Claim"]
 
@@ -86,7 +84,7 @@ class Claim:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise self._busy(_content(os.pread(lock, 4096, 0))) from None
+                raise self._busy(os.pread(lock, 4096, 0)) from None
             except OSError as error:
                 if error.errno not in REFUSED:
                     raise
@@ -96,7 +94,7 @@ class Claim:
             # it is for the message alone that the other driver gets
             with suppress(OSError):
                 os.ftruncate(lock, 0)
-                os.pwrite(lock, json.dumps(_myself()).encode(), 0)
+                os.pwrite(lock, this_process(), 0)
         except BaseException:
             with suppress(OSError):
                 os.close(lock)
@@ -107,8 +105,8 @@ class Claim:
         """See whether a driver holds the output in the other way: it may see the same files differently."""
         if self._lock is None:
             with suppress(FileNotFoundError):
-                holder = _content((self._staging / LOCK).read_bytes())
-                if _lives(holder):
+                holder = (self._staging / LOCK).read_bytes()
+                if runs_here(holder):
                     raise self._busy(holder)
             return
         try:
@@ -120,7 +118,7 @@ class Claim:
 
     def _take_file(self) -> None:
         path = self._staging / CLAIM
-        self._mine = json.dumps({**_myself(), "nonce": os.urandom(8).hex()}).encode()
+        self._mine = json.dumps({**json.loads(this_process()), "nonce": os.urandom(8).hex()}).encode()
         while True:
             try:
                 descriptor = create_new(path)
@@ -150,20 +148,18 @@ class Claim:
         """
         path = self._staging / CLAIM
         try:
-            text, renewed = path.read_bytes(), path.stat().st_mtime
+            holder, renewed = path.read_bytes(), path.stat().st_mtime
         except FileNotFoundError:
             return False
-        holder = _content(text)
-        lives = _lives(holder)
-        if lives is None:
+        if runs_here(holder):
+            raise self._busy(holder)
+        if not is_dead(holder):
             still_s = self._now() - renewed
             if still_s < STALE_S:
                 raise self._busy(holder, f"; if it is gone, try again in {STALE_S - max(0.0, still_s):.0f} s")
             self.notices.append(
-                f"{_named(holder)} held this output and has not said so for {still_s:,.0f} s: taken over from it"
+                f"{described(holder)} held this output and has not said so for {still_s:,.0f} s: taken over from it"
             )
-        if lives:
-            raise self._busy(holder)
         path.unlink(missing_ok=True)
         return True
 
@@ -245,8 +241,8 @@ class Claim:
             os.close(self._lock)
             self._lock = None
 
-    def _busy(self, holder: dict[str, Any], hint: str = "") -> OutputBusyError:
-        return OutputBusyError(f"{self._output}: another driver holds this output ({_named(holder)}){hint}")
+    def _busy(self, holder: bytes, hint: str = "") -> OutputBusyError:
+        return OutputBusyError(f"{self._output}: another driver holds this output ({described(holder)}){hint}")
 
 
 def _check_same(lock: int, path: Path) -> None:
@@ -264,67 +260,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _content(text: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _myself() -> dict[str, Any]:
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(), "pid": pid, "boot": boot_id(), "space": _space(), "started": _status(pid)[1],
-    }  # fmt: skip
-
-
-def _space() -> int:
-    """Name the space in which pids of this process count."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        return 0
-
-
-def _status(pid: int) -> tuple[str, int]:
-    """Return state and start time of a process; empty and 0 where they are not known."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-        words = text.rpartition(")")[2].split()
-        return words[0], int(words[19])
-    except (OSError, IndexError, ValueError):
-        return "", 0
-
-
-def _is_here(holder: dict[str, Any]) -> bool:
-    """Tell whether pids of a holder are pids of ours."""
-    boot = boot_id()
-    if boot and holder.get("boot"):
-        return bool(holder["boot"] == boot and holder.get("space", 0) == _space())
-    return not boot and holder.get("host") == socket.gethostname()
-
-
-def _lives(holder: dict[str, Any]) -> bool | None:
-    """Tell whether a process lives; None where that cannot be known from here."""
-    pid = holder.get("pid")
-    if not isinstance(pid, int) or not _is_here(holder):
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    state, started = _status(pid)
-    # a process that ended is there until it is asked for
-    return state not in ("Z", "X") and started == holder.get("started", started)
-
-
-def _named(holder: dict[str, Any]) -> str:
-    if "pid" not in holder or "host" not in holder:
-        return "its name is not known"
-    stopped = _is_here(holder) and _status(holder["pid"])[0] in ("T", "t")
-    return f"process {holder['pid']} on {holder['host']}{', which is stopped' if stopped else ''}"

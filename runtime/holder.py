@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scoring.lifetime import boot_id
 
-__all__ = ["described", "is_dead", "this_process"]
+__all__ = ["described", "is_dead", "runs_here", "this_process"]
 
 
 def this_process() -> bytes:
@@ -19,10 +19,16 @@ def this_process() -> bytes:
     return json.dumps({**_place(), "pid": pid, "started": _state(pid)[1]}).encode()
 
 
+def runs_here(text: bytes) -> bool:
+    """Tell whether a holder runs here; of another machine nothing is known."""
+    holder = _read(text)
+    return holder is not None and _is_here(holder) and not is_dead(text)
+
+
 def is_dead(text: bytes) -> bool:
     """Tell whether a holder ran here, and runs no more; of another machine nothing is known."""
     holder = _read(text)
-    if holder is None or any(holder.get(name) != value for name, value in _place().items()):
+    if holder is None or not _is_here(holder):
         return False
     with suppress(ValueError, TypeError, OSError):
         state, started = _state(holder["pid"])
@@ -41,6 +47,10 @@ def described(text: bytes) -> str:
         if holder["host"] == socket.gethostname() and _state(holder["pid"])[0] in ("T", "t"):
             told += ", which is stopped"
     return told
+
+
+def _is_here(holder: dict[str, object]) -> bool:
+    return all(holder.get(name) == value for name, value in _place().items())
 
 
 def _place() -> dict[str, str]:

@@ -50,6 +50,7 @@ from runtime.disk import (
 from runtime.disk_abilities import REFUSED, DiskAbilities, find_abilities, lacks_text
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import ACCOUNT, LONGEST_NAME, QUARANTINE, PartKey, is_unfinished, is_whole
+from runtime.publication import beside, other_header, quarantined, receipt_bytes, sums, taken_meanwhile
 from runtime.records import output_error, read_object, read_record, write_record
 
 __all__ = ["IfExists", "Published", "ScoreFile"]
@@ -99,9 +100,9 @@ class ScoreFile:
     def __init__(self, folder: str, name: str) -> None:
         self.folder = Path(folder)
         self.path = self.folder / name
-        stem = name.rsplit(".", 1)[0] if "." in name[1:] else name
-        self.receipt_path = self.folder / f"_{stem}.receipt.json"
-        self.quarantine_path = self.folder / f"_{stem}.quarantine.jsonl"
+        receipt, quarantine = beside(name)
+        self.receipt_path = self.folder / receipt
+        self.quarantine_path = self.folder / quarantine
         self.abilities = DiskAbilities()
         self.notices: tuple[str, ...] = ()
         self._claim: Claim | None = None
@@ -334,7 +335,7 @@ class ScoreFile:
         if self._claim is not None:
             self._claim.check()
         planned = self._planned()
-        staged = [*_sums(parts), *self._quarantine_sums(parts)]
+        staged = [*sums(parts), *self._quarantine_sums(parts)]
         # another input since the kill makes other parts: what was planned for the old ones is void
         if planned is None or planned["fingerprint"] != fingerprint or planned["staged"] != staged:
             planned = self._plan_publish(header, staged, mode, fingerprint)
@@ -342,7 +343,7 @@ class ScoreFile:
         base = planned["base"]
         unchanged = version(self.path) == base
         if not unchanged and not has_bytes(self.path, planned["size_bytes"], planned["crc32"]):
-            raise _changed(self.path)
+            raise taken_meanwhile(str(self.path), changed=True)
         self.receipt_path.unlink(missing_ok=True)
         self._publish_quarantine(parts, planned["quarantine"])
         if unchanged:
@@ -379,8 +380,7 @@ class ScoreFile:
         )  # fmt: skip
 
     def _quarantine_parts(self, parts: Sequence[tuple[str, int]]) -> list[Path]:
-        keys = [key for key, _ in parts if (decoded := PartKey.decode(key)) and decoded.quarantine]
-        return [self.parts / (key + QUARANTINE) for key in keys]
+        return [self.parts / (key + QUARANTINE) for key in quarantined(parts)]
 
     def _quarantine_sums(self, parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
         """Return size and CRC-32 of the quarantine parts, one behind the other."""
@@ -396,7 +396,7 @@ class ScoreFile:
         between = header
         previous = None
         if base is not None and mode == "fail":
-            raise OutputError(f"{self.path} exists by now; nothing was published (see --if-exists)")
+            raise taken_meanwhile(str(self.path), changed=False)
         if base is not None and mode == "append":
             size_bytes, crc, between = base["size_bytes"], crc32(self.path), self._joint(header)
             previous = self.receipt()
@@ -437,10 +437,7 @@ class ScoreFile:
             if not first:
                 return header
             if header and first != header:
-                raise OutputError(
-                    f"{self.path} has another header than the rows to append ({header.decode().strip()}); "
-                    "append them to another file, or use --if-exists overwrite"
-                )
+                raise other_header(str(self.path), header)
         return b"" if _ends_line(self.path) else b"\n"
 
     def _publish_quarantine(self, parts: Sequence[tuple[str, int]], planned: dict[str, Any]) -> None:
@@ -448,7 +445,7 @@ class ScoreFile:
         if version(self.quarantine_path) != planned["base"]:
             there = self.quarantine_path.exists()
             if there if not size_bytes else not has_bytes(self.quarantine_path, size_bytes, planned["crc32"]):
-                raise _changed(self.quarantine_path)
+                raise taken_meanwhile(str(self.quarantine_path), changed=True)
         elif not size_bytes:
             self.quarantine_path.unlink(missing_ok=True)
         elif size_bytes > offset:
@@ -474,7 +471,7 @@ class ScoreFile:
         try:
             place(whole, path, replace=replace, abilities=self.abilities)
         except FileExistsError:
-            raise OutputError(f"{path} exists by now; nothing was published (see --if-exists)") from None
+            raise taken_meanwhile(str(path), changed=False) from None
         sync_folder(self.folder)
 
     def finish(self, receipt: dict[str, Any]) -> None:
@@ -484,11 +481,7 @@ class ScoreFile:
             OutputBusyError: the disk is full or fails.
         """
         try:
-            self._write(
-                self.receipt_path,
-                # what stands for a file name that is no text becomes an escape of JSON
-                (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
-            )
+            self._write(self.receipt_path, receipt_bytes(receipt))
             sync_folder(self.folder)
         except OSError as error:
             raise output_error(self.receipt_path, error) from None
@@ -504,23 +497,8 @@ class ScoreFile:
         return self.staging / f"{name}.new"
 
 
-def _changed(path: Path) -> OutputError:
-    return OutputError(f"{path} was changed by something else while this job ran; nothing was published")
-
-
 def _ends_line(path: Path) -> bool:
     """Tell whether a file that is not empty ends with a line end."""
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
-
-
-def _sums(parts: Sequence[tuple[str, int]]) -> tuple[int, int]:
-    """Return size and CRC-32 of all parts, one behind the other."""
-    size_bytes = crc = 0
-    for text, part_bytes in parts:
-        key = PartKey.decode(text)
-        if key is not None and part_bytes:
-            crc = crc32_combined(crc, key.crc, part_bytes)
-            size_bytes += part_bytes
-    return size_bytes, crc
