@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measure import Run
+from benchmarks.poison import blank_values, poison_row, save_brittle_model
 from benchmarks.report import Line, commit, print_lines, save
 from benchmarks.runs import (
     HERE,
@@ -28,7 +29,7 @@ from benchmarks.runs import (
     shown,
     workload,
 )
-from benchmarks.workloads import Workload, make_model, make_workload
+from benchmarks.workloads import Workload, make_model, make_once, make_workload
 from scoring.demo import Kind
 
 MEMORY_LIMIT_BYTES = 800_000_000
@@ -154,6 +155,22 @@ def help_text(bench: Bench) -> list[Line]:
     return [line]
 
 
+def poison(bench: Bench) -> list[Line]:
+    """One row in a million that kills its process, and one value in a hundred missing, against calm runs."""
+    inner = make_model(bench.data, "logistic")
+    brittle = make_once(inner.with_name(f"brittle-{inner.name}"), lambda path: save_brittle_model(path, inner))
+    million = workload(bench, "million")
+    calm = make_workload(bench.data, million)
+    row = million.rows * 2 // 3
+    poisoned = make_once(calm.with_name("poisoned.csv"), lambda path: poison_row(calm, path, row))
+    big = make_workload(bench.data, workload(bench, "one_big"))
+    blanked = make_once(big.with_name("blanked.csv"), lambda path: blank_values(big, path, "oldpeak", every=100))
+    return [
+        against_calm(bench, "poison", brittle, calm=calm, disturbed=poisoned, what="one row dies of SIGSEGV"),
+        against_calm(bench, "nulls", inner, calm=big, disturbed=blanked, what="1 % of a column missing"),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], list[Line]]] = {
     "many_small": many_small,
     "one_big": one_big,
@@ -162,6 +179,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Line]]] = {
     "tiny": tiny,
     "gradient_boosting": gradient_boosting,
     "logistic": logistic,
+    "poison": poison,
     "help": help_text,
 }
 
@@ -209,6 +227,27 @@ def against_bare(bench: Bench, name: Kind, workload_name: str, *, at_least: floa
         other_name="bare predict",
         figure=statistics.median(limits_s) / statistics.median(scoring_s),
         at_least=at_least,
+    )
+
+
+def against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed: Path, what: str) -> Line:
+    """Compare the wall time of a job of which rows must be found and set aside with that of a calm one."""
+    ours, theirs = [], []
+    for number in range(bench.runs):
+        theirs.append(run_scoreline(bench, model, calm).run)
+        ours.append(run_scoreline(bench, model, disturbed, options=("--max-quarantined", "2%")).run)
+        log.print(f"{name} {number + 1}/{bench.runs}: {ours[-1].wall_s:.2f} s, calm {theirs[-1].wall_s:.2f} s")
+    return Line(
+        name=name,
+        what=f"{what}: wall",
+        unit="s",
+        ours=tuple(run.wall_s for run in ours),
+        other=tuple(run.wall_s for run in theirs),
+        other_name="calm run",
+        figure=median_wall_s(ours) / median_wall_s(theirs),
+        at_most=2.0,
+        ours_cpu_s=statistics.median(run.cpu_s for run in ours),
+        other_cpu_s=statistics.median(run.cpu_s for run in theirs),
     )
 
 

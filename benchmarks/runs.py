@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
@@ -65,12 +66,14 @@ def interleaved(bench: Bench, name: str, *, runs: int) -> list[tuple[OurRun, Run
     return pairs
 
 
-def run_scoreline(bench: Bench, model: Path, source: Path, *, memory: bool = False) -> OurRun:
+def run_scoreline(
+    bench: Bench, model: Path, source: Path, *, memory: bool = False, options: Sequence[str] = ()
+) -> OurRun:
     """Score into a fresh folder, replacing that of the run before."""
     output = bench.scratch / "ours"
     shutil.rmtree(output, ignore_errors=True)
     command = [scoreline(), "run", "--model", str(model), "--input", str(source), "--output", str(output)]
-    command += ["--workers", str(bench.workers), "--json"]
+    command += ["--workers", str(bench.workers), "--json", *options]
     measured = run(bench, command, memory=memory)
     return OurRun(run=measured, receipt=json.loads(measured.stdout), scores=output / "predictions.csv")
 

@@ -37,6 +37,7 @@ WORKLOADS = {
     "one_big": Workload(files=1, rows=4_000_000),
     "huge": Workload(files=1, rows=16_000_000),
     "many_big": Workload(files=100, rows=100_000),
+    "million": Workload(files=1, rows=1_000_000),
     "tiny": Workload(files=1, rows=10),
     "gradient_boosting": Workload(files=1, rows=2_000_000),
 }
@@ -53,7 +54,7 @@ def model_path(data: Path, kind: Kind) -> Path:
 
 def make_model(data: Path, kind: Kind) -> Path:
     """Train and save a model, unless it is there."""
-    return _make(model_path(data, kind), lambda path: save_heart_model(path, kind=kind))
+    return make_once(model_path(data, kind), lambda path: save_heart_model(path, kind=kind))
 
 
 def make_workload(data: Path, workload: Workload) -> Path:
@@ -65,7 +66,7 @@ def make_workload(data: Path, workload: Workload) -> Path:
             write_heart_csv(folder / _file_name(number), workload.rows, seed=number + 1)
 
     path = workload.path(data)
-    _make(path if workload.files > 1 else path.parent, write)
+    make_once(path if workload.files > 1 else path.parent, write)
     return path
 
 
@@ -73,12 +74,13 @@ def _file_name(number: int) -> str:
     return f"heart-{number:04}.csv"
 
 
-def _make(path: Path, write: Callable[[Path], object]) -> Path:
+def make_once(path: Path, write: Callable[[Path], object]) -> Path:
     """Write under another name first, so that what is there is whole."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
         write(unfinished)
         unfinished.rename(path)
     return path

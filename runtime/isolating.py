@@ -29,6 +29,7 @@ class _Case:
     isolation: Isolation
     budget: int
     worker: int
+    crashes: bool
     in_flight: bool = False
 
 
@@ -78,7 +79,9 @@ class Isolating:
             return
         budget = self._budget.take(self._plan.cells)
         isolation = Isolation(reason, budget, proved=abandoned.proved, hint=self._bad_nulls)
-        self._cases[batch.number] = _Case(batch, isolation, budget, abandoned.worker)
+        self._cases[batch.number] = _Case(
+            batch, isolation, budget, abandoned.worker, abandoned.kind == "crashed"
+        )
 
     def _split(self, batch: MiniBatch, groups: Iterable[tuple[Cell, ...]]) -> None:
         for place, cells in enumerate(groups):
@@ -94,7 +97,15 @@ class Isolating:
             ranges = case.isolation.next()
             if ranges is not None:
                 self.probes += 1
-                return Try(number=case.batch.number, cell=case.batch.cells[0], ranges=ranges, prefer=case.worker)
+                # what a worker dies of costs a load each time; the last word is spoken without such help
+                apart = case.crashes and sum(stop - start for start, stop in ranges) > 1
+                return Try(
+                    number=case.batch.number,
+                    cell=case.batch.cells[0],
+                    ranges=ranges,
+                    prefer=case.worker,
+                    apart=apart,
+                )
             self._progress.started(case.batch)
             wait_s = self._progress.wait_s(case.batch.number)
             if case.isolation.given_up:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 __all__ = [
-    "PROBES_PER_CELL", "Failure", "Isolation", "IsolationBudget", "Loss", "Ranges", "alike_text", "fails_alike", "too_slow",
+    "PROBES_PER_CELL", "Failure", "Isolation", "IsolationBudget", "Loss", "Ranges", "alike_text", "fails_alike",
+    "too_slow",
 ]  # fmt: skip
 
 PROBES_PER_CELL = 64

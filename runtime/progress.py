@@ -305,7 +305,7 @@ class Progress:
             self._count_death(event)
 
     def _count_death(self, event: Failed) -> None:
-        if event.kind in ("crashed", "timeout"):
+        if event.kind in ("crashed", "timeout") and not event.apart:
             self.deaths[cause_of(event)] += 1
 
     def split_off(self, part: MiniBatch, whole: MiniBatch, place: int) -> None:

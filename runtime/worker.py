@@ -9,6 +9,7 @@ It never decides: whatever goes wrong crosses to the driver as text. At the end 
 
 from __future__ import annotations
 
+import faulthandler
 import glob
 import os
 import sys
@@ -18,7 +19,8 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from dataclasses import replace
+from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING
 
 from runtime.engines import (
@@ -34,6 +36,7 @@ from runtime.engines import (
     Tried,
     Try,
     Work,
+    died_of,
     number_of,
 )
 from runtime.errors import ModelUseError, ScorelineError
@@ -42,6 +45,7 @@ from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
 from scoring.cells import SliceAccount, input_digest, name_digest
 from scoring.errors import StorageError, may_pass
+from scoring.lifetime import die_with_parent
 from scoring.log_paths import stderr_path, stdout_path
 from scoring.specs import ScriptSpec
 
@@ -94,6 +98,8 @@ class Worker:
         from scoring import scorer
 
         self._scorer = scorer.load(setup.scorer)
+        # a thread that a model runs would be missing in a fork; that of Arrow, which comes later, is made anew
+        self._may_fork = sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
         columns = self._scorer.columns((), None)
         if columns is not None:
             self._use(columns)
@@ -115,7 +121,9 @@ class Worker:
                 return self._probe(work)
             if work.columns:
                 self._use(work.columns)
-            return self._try(work) if isinstance(work, Try) else self._score(work)
+            if isinstance(work, Score):
+                return self._score(work)
+            return self._try_apart(work, number) if work.apart and self._may_fork else self._try(work)
         except StagingError as error:
             return Failed(
                 number=batch, kind="storage", reason=str(error), worker=number, may_pass=error.may_pass
@@ -143,8 +151,6 @@ class Worker:
 
     def _use(self, columns: tuple[ColumnSpec, ...]) -> None:
         if columns != self._plan.columns:
-            from dataclasses import replace
-
             self._plan = replace(self._plan, columns=columns)
 
     def _probe(self, work: Probe) -> Probed:
@@ -154,6 +160,29 @@ class Worker:
             self._use(first_columns(self._scorer, work.cell, self._plan))
         objection = objection_to_cutting(self._scorer, work.cell, self._plan, work.rows) if work.rows else ""
         return Probed(columns=self._plan.columns, objection=objection)
+
+    def _try_apart(self, work: Try, number: int) -> Event:
+        """Try rows in a fork of this process, which dies in its stead."""
+        ours, theirs = Pipe(duplex=False)
+        pid = os.fork()
+        if not pid:
+            try:
+                die_with_parent(os.getppid())
+                # what kills it is looked for: no need for its last words each time
+                faulthandler.disable()
+                theirs.send(self.do(replace(work, apart=False), number))
+            finally:
+                os._exit(0)
+        theirs.close()
+        try:
+            with ours:
+                event: Event = ours.recv()
+        except EOFError:
+            status = os.waitpid(pid, 0)[1]
+            reason = f"the worker process died ({died_of(status)})"
+            return Failed(number=work.number, kind="crashed", reason=reason, worker=number, apart=True)
+        os.waitpid(pid, 0)
+        return event
 
     def _try(self, work: Try) -> Tried:
         from scoring.isolate import try_rows

@@ -6,6 +6,8 @@ An engine hands out work and reports what became of it. It owns time and death, 
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Literal, Protocol
@@ -32,6 +34,7 @@ __all__ = [
     "Setup",
     "Tried",
     "Try",
+    "died_of",
     "number_of",
 ]
 
@@ -125,6 +128,7 @@ class Try:
         columns: what the model wants.
         timeout_s: how long it may take; None: for ever.
         prefer: the worker that keeps the cell; -1 for none.
+        apart: do so in a copy of the worker, which may die for it.
     """
 
     number: int
@@ -133,6 +137,7 @@ class Try:
     columns: tuple[ColumnSpec, ...] = ()
     timeout_s: float | None = None
     prefer: int = -1
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +240,7 @@ class Failed:
         detail: the traceback, or the end of what the process printed.
         worker: whose attempt it was.
         may_pass: whether storage is worth another try.
+        apart: whether a copy of the worker died, and the worker lives.
     """
 
     number: int
@@ -243,6 +249,7 @@ class Failed:
     detail: str = ""
     worker: int = -1
     may_pass: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +276,14 @@ class Reduced:
 
 Work = Probe | Score | Try
 Event = Ready | LoadFailed | Probed | Tried | Scored | Failed | Returned | Reduced
+
+
+def died_of(status: int) -> str:
+    """Say why a process ended, by the status that waiting for it gave."""
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return f"{name}, likely out of memory" if name == "SIGKILL" else name
+    return f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
 def number_of(work: Work) -> int:

@@ -32,6 +32,7 @@ from runtime.engines import (
     Score,
     Setup,
     Work,
+    died_of,
     number_of,
 )
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
@@ -364,10 +365,7 @@ class LocalEngine:
         status = self._exit_status(process)
         if status is None:
             return "cause unknown"
-        if os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name
-            return f"{name}, likely out of memory" if name == "SIGKILL" else name
-        return f"exit code {os.waitstatus_to_exitcode(status)}"
+        return died_of(status)
 
     def _exit_status(self, process: _Process) -> int | None:
         if process.popen is not None:
