@@ -505,6 +505,10 @@ def demo(folder: str, files: int, rows: int) -> None:
 
 def main() -> None:
     """Run the command."""
+    if any("?" in each and "://" in each for each in sys.argv):
+        from runtime.redaction import hide_arguments
+
+        hide_arguments()
     scoreline()
 
 

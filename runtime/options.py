@@ -356,6 +356,8 @@ class Options:
             )
         return InputSpec(
             url=self.input,
+            access=self.input_access,
+            query=self.input_query,
             input_type=self.input_type,
             include=self.include,
             recursive=self.recursive,

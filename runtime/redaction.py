@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
-__all__ = ["hide", "masked", "quiet_loggers"]
+__all__ = ["hide", "hide_arguments", "masked", "quiet_loggers"]
 
 MASK = "***"
 LEAST_CHARS = 6
@@ -27,6 +28,9 @@ _HEADER = re.compile(
     r"(authorization[\"']?\s*[:=]\s*[\"']?)(?:(bearer|sharedkey(?:lite)?|basic)\s+)?[^\s\"',]+", re.IGNORECASE
 )
 _KNOWN: set[str] = set()
+_SIGNED_ARGUMENT = re.compile(rb"[a-z]+://[^\0?]*\?([^\0]+)", re.IGNORECASE)
+ARGUMENTS_START, ARGUMENTS_END = 45, 46
+"""Fields of /proc/self/stat behind the name of the command (proc(5): 48 and 49)."""
 
 
 def hide(*secrets: str) -> None:
@@ -49,6 +53,27 @@ def masked(text: str) -> str:
     text = _WHOLE.sub(rf"\1{MASK}", text)
     text = _HEADER.sub(lambda found: f"{found[1]}{f'{found[2]} ' if found[2] else ''}{MASK}", text)
     return _VALUE.sub(rf"\1{MASK}", text)
+
+
+def hide_arguments() -> None:
+    """Write stars over what stands behind a question mark in the URIs that this process was started with.
+
+    Whoever lists processes sees the arguments of all. They can be overwritten where the kernel says where they lie
+    (Linux); elsewhere they stay.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as source:
+            fields = source.read().rpartition(b")")[2].split()
+        with open("/proc/self/cmdline", "rb") as source:
+            shown = source.read()
+        start, end = int(fields[ARGUMENTS_START]), int(fields[ARGUMENTS_END])
+    except (OSError, ValueError, IndexError):
+        return
+    # what lies there must be what is shown, or the place is another one
+    if not shown or end - start != len(shown) or ctypes.string_at(start, len(shown)) != shown:
+        return
+    for found in _SIGNED_ARGUMENT.finditer(shown):
+        ctypes.memset(start + found.start(1), ord("*"), found.end(1) - found.start(1))
 
 
 def quiet_loggers() -> None:

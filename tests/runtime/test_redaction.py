@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +46,21 @@ def test_known_secrets_are_masked_anywhere() -> None:
     for text in (SAS, "c2VjcmV0c2ln+abc=", "c2VjcmV0c2ln%2Babc%3D", "cGFzc3dvcmQ/+=", "cGFzc3dvcmQ%2F%2B%3D"):
         assert masked(f"<{text}>") == "<***>"
     assert masked("cab") == "cab"
+
+
+def test_arguments_are_hidden_from_who_lists_processes() -> None:
+    """What follows the question mark of a URI is gone from the command line that the system shows, and else nothing."""
+    signed = f"https://a.blob.core.windows.net/c/in?{SAS}"
+    program = (
+        "import sys; from runtime.redaction import hide_arguments; hide_arguments(); "
+        "print(open('/proc/self/cmdline').read().split(chr(0))[3:]); print(sys.argv[1:])"
+    )
+    given = ["--input", signed, "--set", f"outputs.o.path=abfss://c@a.b/x?{SAS}", "--include", "part-?.csv", "last?"]
+    shown = [
+        re.sub(r"(?<=[a-z]\?).+", lambda found: "*" * len(found[0]), each) if "://" in each else each for each in given
+    ]
+    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[*shown, '']}\n{given}\n"
 
 
 @pytest.fixture

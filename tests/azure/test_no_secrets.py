@@ -1,0 +1,255 @@
+"""No secret is in any log, error, receipt, process title, temporary file or blob of a run: all of them are searched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, quote
+
+import pytest
+from azure.storage.blob import generate_container_sas
+
+from scoring.blob_access import BlobAccess, container_client
+from tests.azure.azurite import ACCOUNT, KEY, Azurite
+
+HIDDEN_WITHIN_S = 3.0
+"""By when the command has overwritten its own arguments: Python must have started."""
+
+SCRIPT = """\
+import logging, os, sys
+
+logging.basicConfig(level=logging.DEBUG)
+for name in ("urllib3", "urllib3.connectionpool", "azure", "requests"):
+    logging.getLogger(name).setLevel(logging.DEBUG)
+
+def init():
+    print(sys.argv)
+
+def run(mini_batch):
+    print(mini_batch)
+    return [os.path.basename(path) + " " + str(len(open(path).read())) for path in mini_batch]
+"""
+DEPLOYMENT = """\
+name: blue
+endpoint_name: texts
+type: model
+model: {{path: "{model}"}}
+code_configuration: {{code: "{code}", scoring_script: score.py}}
+environment: azureml:env:1
+compute: azureml:cluster
+settings: {{logging_level: debug, mini_batch_size: 2}}
+"""
+
+
+@dataclass(slots=True)
+class Search:
+    """What is looked for, and where it was found.
+
+    Attributes:
+        secrets: in every form they may be written in.
+        found: places.
+    """
+
+    secrets: set[bytes]
+    found: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, *secrets: str) -> Search:
+        """Look for secrets: raw, quoted, and the part of a signature that signs."""
+        parts = [value for secret in secrets for name, value in parse_qsl(secret) if name == "sig"]
+        forms = {form for text in (*secrets, *parts) for form in (text, quote(text, safe=""), quote(text))}
+        return cls(secrets={form.encode() for form in forms})
+
+    def text(self, place: str, text: bytes) -> None:
+        """Search a text."""
+        if any(secret in text for secret in self.secrets):
+            self.found.add(place)
+
+    def folder(self, folder: Path) -> None:
+        """Search all files below a folder, and their names."""
+        for path, folders, files in os.walk(folder):
+            self.text(path, "\n".join((path, *folders, *files)).encode("utf-8", "surrogateescape"))
+            for name in files:
+                try:
+                    self.text(f"{path}/{name}", Path(path, name).read_bytes())
+                except OSError:
+                    # gone meanwhile, or a socket
+                    continue
+
+    def processes(self, driver: int, began: float) -> None:
+        """Search the command lines of all processes but that of the driver while it starts."""
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit() or (int(entry.name) == driver and time.monotonic() < began + HIDDEN_WITHIN_S):
+                continue
+            try:
+                self.text(f"process {entry.name}", Path(entry.path, "cmdline").read_bytes())
+            except OSError:
+                continue
+
+    def container(self, access: BlobAccess) -> None:
+        """Search names, contents and metadata of all blobs, the hidden and the uncommitted ones too."""
+        with container_client(access) as client:
+            for blob in client.list_blobs(include=["metadata", "uncommittedblobs"]):
+                self.text(f"blob {blob.name}", f"{blob.name} {blob.metadata}".encode())
+                if blob.size:
+                    self.text(f"blob {blob.name}", client.download_blob(blob.name).readall())
+
+
+def run(search: Search, folder: Path, *arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """Give a command, and search processes and files for as long as it runs, and all that is left."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    began, over = time.monotonic(), threading.Event()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime.cli", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary), "AZURE_LOG_LEVEL": "debug", **environ},
+    )  # fmt: skip
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            search.processes(process.pid, began)
+            search.folder(folder)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        out, err = process.communicate(timeout=100)
+    finally:
+        over.set()
+        watcher.join()
+        process.kill()
+    search.folder(folder)
+    search.text("standard output", out)
+    search.text("standard error", err)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture
+def container(azurite: Azurite, heart_model: Path, heart_rows: Callable[[int], Path]) -> BlobAccess:
+    """Return a container with a model, code and inputs."""
+    access = azurite.new_container()
+    with container_client(access) as client:
+        for path in heart_model.rglob("*"):
+            if path.is_file():
+                client.upload_blob(f"model/{path.relative_to(heart_model)}", path.read_bytes())
+        rows = heart_rows(20_000).read_bytes()
+        for number in range(3):
+            client.upload_blob(f"in/{number}.csv", rows)
+        client.upload_blob("code/score.py", SCRIPT.encode())
+    return access
+
+
+@pytest.fixture
+def signature(container: BlobAccess) -> str:
+    """Return a signature for the container."""
+    return generate_container_sas(
+        ACCOUNT, container.container, account_key=KEY, permission="rwdl", expiry="2999-01-01T00:00:00Z"
+    )
+
+
+@pytest.fixture(params=["URI", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING"])
+def credential(request: pytest.FixtureRequest, container: BlobAccess, signature: str) -> tuple[str, dict[str, str]]:
+    """Return how a place is signed, and what the environment says."""
+    connection = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={container.account_url}"
+    environ = {
+        "AZURE_STORAGE_SAS_TOKEN": signature, "AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_CONNECTION_STRING": connection,
+    }  # fmt: skip
+    how = request.param
+    return (f"?{signature}", {}) if how == "URI" else ("", {how: environ[how]})
+
+
+def test_search_finds(tmp_path: Path, container: BlobAccess, signature: str) -> None:
+    """What is in a file, a process or a blob would be found."""
+    search = Search.of(signature, KEY)
+    (tmp_path / "a").write_text(f"x{parse_qsl(signature)[-1][1]}y")
+    search.folder(tmp_path)
+    command = [sys.executable, "-c", "print(flush=True); input()", KEY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        search.processes(0, time.monotonic())
+        process.communicate(b"\n")
+    with container_client(container) as client:
+        client.upload_blob("leak", b"", metadata={"why": quote(KEY, safe="")})
+    search.container(container)
+    assert search.found == {f"{tmp_path}/a", f"process {process.pid}", "blob leak"}
+
+
+@pytest.mark.parametrize("remote", [("model", "input")], ids="+".join)
+def test_model_job(
+    *, container: BlobAccess, credential: tuple[str, dict[str, str]], signature: str, remote: tuple[str, ...],
+    tmp_path: Path, heart_model: Path, heart_rows: Callable[[int], Path],
+) -> None:  # fmt: skip
+    """A job of a model, complete and then complete already, with all that can be said said."""
+    signed, environ = credential
+    search = Search.of(signature, KEY)
+    local = {"model": str(heart_model), "input": str(heart_rows(20_000)), "output": "out/"}
+    paths = {"model": "model", "input": "in/", "output": "out/"}
+    places = [
+        text for name in paths
+        for text in (f"--{name}", container.url_of(paths[name]) + signed if name in remote else local[name])
+    ]  # fmt: skip
+    for said in ("rows/s", "already complete"):
+        done = run(search, tmp_path, "run", *places, "--debug", "--workers", "2", environ=environ)
+        assert done.returncode == 0, done.stderr.decode()
+        assert said.encode() in done.stderr
+        assert f"container {container.container} of account {ACCOUNT}: ".encode() in done.stderr
+    search.container(container)
+    assert search.found == set()
+    with container_client(container) as client:
+        assert ("out/predictions.csv" in client.list_blob_names()) == ("output" in remote)
+
+
+def test_script_job(
+    container: BlobAccess, credential: tuple[str, dict[str, str]], signature: str, tmp_path: Path
+) -> None:
+    """A job of a scoring script that logs all it can; model and code lie on storage as well."""
+    signed, environ = credential
+    search = Search.of(signature, KEY)
+    # the file of the deployment is the user's own, and says what it says
+    deployment = tmp_path / "mine"
+    deployment.mkdir()
+    model, code = (f"{container.url_of(name)}{signed}" for name in ("model", "code"))
+    (deployment / "blue.yml").write_text(DEPLOYMENT.format(model=model, code=code))
+    folder = tmp_path / "job"
+    folder.mkdir()
+    done = run(
+        search, folder, "run", str(deployment / "blue.yml"), "--input", container.url_of("in/") + signed,
+        "--output", "scores/p.csv", "--debug", environ=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    search.container(container)
+    assert search.found == set()
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["", "debug"])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param(lambda uri: uri.replace("/in/", "/none/"), 2, id="nothing there"),
+        pytest.param(lambda uri: uri.replace("/t", "/missing", 1), 2, id="no container"),
+        pytest.param(lambda uri: uri.replace("sp=rwdl", "sp=rl"), 2, id="refused"),
+        pytest.param(lambda uri: uri.replace("sig=", "sig=A"), 2, id="wrong signature"),
+        pytest.param(lambda uri: uri.replace("se=2999", "se=2019"), 2, id="ended"),
+        pytest.param(lambda uri: uri.replace("://127.0.0.1", "://127.0.0.2"), 75, id="away"),
+    ],
+)
+def test_errors(
+    *, container: BlobAccess, signature: str, tmp_path: Path, heart_model: Path, change: Callable[[str], str],
+    code: int, debug: list[str],
+) -> None:  # fmt: skip
+    """What goes wrong is told without them, with a traceback too."""
+    search = Search.of(signature, signature.replace("sig=", "sig=A"), KEY)
+    places = [change(f"{container.url_of(path)}?{signature}") for path in ("in/", "in/out/")]
+    done = run(
+        search, tmp_path, "run", "--model", str(heart_model), "--input", places[0], "--output", places[1], *debug,
+        environ={},
+    )  # fmt: skip
+    assert done.returncode == (1 if debug else code), done.stderr.decode()
+    assert search.found == set()
