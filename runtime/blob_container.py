@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from scoring.blob_access import BlobAccess, container_client
 
@@ -88,23 +88,26 @@ class BlobContainer:
         return self._client.get_blob_client(path)
 
     def ask(self, path: str, call: Callable[[], Answer]) -> Answer:
-        """Ask something about a blob, again while storage is throttling.
+        """Ask something about a blob, again where storage is throttling or an answer is torn.
+
+        The library tries again itself what is answered with 408 or 5xx, or not at all. What is asked here may be asked
+        twice: the second answer is that a condition does not hold, which is told from another driver's doing.
 
         Raises:
             BlobError: it is refused, or nothing answers.
         """
-        from azure.core.exceptions import AzureError
+        from azure.core.exceptions import AzureError, DecodeError, DeserializationError
 
         tries = self.access.patience
         while True:
             try:
                 return call()
-            except AzureError as error:
-                # the library tries again what is answered with 408 or 5xx, or not at all
-                if getattr(error, "status_code", None) != 429 or tries <= 0:
+            except (AzureError, DeserializationError) as error:
+                torn = isinstance(error, DecodeError | DeserializationError)
+                if tries <= 0 or not (torn or getattr(error, "status_code", None) == 429):
                     raise _told(error, self.access, path) from None
                 headers = getattr(getattr(error, "response", None), "headers", {})
-            pause_s = 2.0 ** (self.access.patience - tries)
+            pause_s = 0.0 if torn else 2.0 ** (self.access.patience - tries)
             with suppress(ValueError):
                 pause_s = float(headers.get("Retry-After", pause_s))
             tries -= 1
@@ -119,8 +122,11 @@ class BlobContainer:
                 # a HEAD has no body: a missing container looks the same
                 return None
             raise
+        etag = str(found.etag)
+        if not etag.endswith('"'):
+            raise BlobError(self.access.url_of(path), "storage's answer ends within its headers", later=True)
         return BlobVersion(
-            etag=str(found.etag),
+            etag=etag,
             size_bytes=int(found.size),
             kind=str(getattr(found.blob_type, "value", found.blob_type)),
             metadata=dict(found.metadata or {}),
@@ -219,7 +225,8 @@ class BlobContainer:
 
         def send() -> None:
             data.seek(0)
-            blob.stage_block(block, data, length=size_bytes, validate_content=True)
+            body = cast("IO[bytes]", _Body(data, size_bytes))
+            blob.stage_block(block, body, length=size_bytes, validate_content=True)
 
         self.ask(path, send)
 
@@ -259,6 +266,26 @@ class BlobContainer:
                 return ""
             raise
         return str(made["etag"])
+
+
+class _Body:
+    """A file that is sent: the library would keep a copy of it for each time it tries again."""
+
+    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
+        self._file = file
+        self._size_bytes = size_bytes
+        self.seek = file.seek
+        self.tell = file.tell
+        self.read = file.read
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self._file.read(2**16), b"")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Body:
+        raise TypeError("it is sent from where it is")
 
 
 def _told(error: Exception, access: BlobAccess, path: str) -> BlobError:

@@ -35,7 +35,13 @@ MINE, OTHERS = "11" * 32, "22" * 32
 
 
 class Place(Protocol):
-    """A folder of some store."""
+    """A folder of some store.
+
+    Attributes:
+        stride: where a process is killed at any step, at each n-th of them.
+    """
+
+    stride: int
 
     def output(self) -> Any:
         """Return the output there, as a new driver has it."""
@@ -477,7 +483,7 @@ def test_publication_killed_at_any_step_goes_on(
             again.claim()
             complete(again, mode)
 
-        steps.append(killed_at(place, len(steps) + 1, work))
+        steps.append(killed_at(place, len(steps) * place.stride + 1, work))
         now = place.get(NAME)
         assert now in (base, expected), steps[-1]
         receipt = json.loads(place.get(RECEIPT) or b"{}")
@@ -496,4 +502,4 @@ def test_publication_killed_at_any_step_goes_on(
             assert expected == place.get(NAME), steps[-1]
         assert LOST * (2 if mode == "append" else 1) == place.get(QUARANTINE), steps[-1]
         assert place.names() == {NAME, RECEIPT, QUARANTINE}, steps[-1]
-    assert len(steps) > 5
+    assert len(steps) * place.stride > 5

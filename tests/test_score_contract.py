@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ from runtime.parts import LocalParts
 from runtime.score_file import ScoreFile
 from scoring.blob_access import BlobAccess, container_client
 from tests.azure.azurite import Azurite, azurite, soon
+from tests.azure.fault_proxy import CUT, DROPPED_AFTER, DROPPED_BEFORE, Delay, Fault, FaultProxy, Request, Status
 from tests.score_contract import *  # noqa: F403 (the suite)
 from tests.score_contract import NAME, Place
 
 __all__ = ["azurite", "soon"]
+
+# Azure's library leaves a connection on which an answer was cut off to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
 
 CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
@@ -29,6 +33,7 @@ class DiskPlace:
     """A folder on disk."""
 
     folder: Path
+    stride: int = 1
 
     def output(self) -> ScoreFile:
         """Return the output."""
@@ -77,10 +82,12 @@ class BlobPlace:
     Attributes:
         access: by which the output is reached.
         direct: how the test looks at it.
+        stride: see `Place`.
     """
 
     access: BlobAccess
     direct: BlobAccess
+    stride: int = 1
 
     def output(self) -> BlobScoreFile:
         """Return the output."""
@@ -125,22 +132,54 @@ class BlobPlace:
         """Nothing was left."""
 
 
-@pytest.fixture(params=["disk", "azurite"], scope="session")
-def server(request: pytest.FixtureRequest) -> Azurite | None:
+FAULTS = (DROPPED_AFTER, Status(code=500), DROPPED_BEFORE, Status(code=503, retry_after_s=0), CUT, Delay(seconds=0.05))
+
+
+def every_third(request: Request) -> Fault:
+    """Let every third request meet the next fault."""
+    return FAULTS[request.number // 3 % len(FAULTS)] if request.number % 3 == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server of blobs.
+
+    Attributes:
+        azurite: it.
+        port: of the proxy before it; 0 for none.
+    """
+
+    azurite: Azurite
+    port: int
+
+
+@pytest.fixture(params=["disk", "azurite", "azurite with faults"], scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
     """Return the server of the place, if it has one: started before a test, it is not the test's."""
-    return request.getfixturevalue("azurite") if "azurite" in request.param else None
+    if "azurite" not in request.param:
+        yield None
+        return
+    started: Azurite = request.getfixturevalue("azurite")
+    if "faults" not in request.param:
+        yield Server(started, 0)
+        return
+    with FaultProxy(started.port, every_third) as proxy:
+        yield Server(started, proxy.port)
+    assert {fault for _, fault in proxy.requests} >= {None, *FAULTS}
 
 
 @pytest.fixture
-def new_place(server: Azurite | None, tmp_path: Path) -> Callable[[], Place]:
+def new_place(server: Server | None, tmp_path: Path, soon: None) -> Callable[[], Place]:  # noqa: ARG001
     """Return a function that makes an empty place."""
     if server is None:
         numbers = iter(range(1_000_000))
         return lambda: DiskPlace(tmp_path / str(next(numbers)))
 
     def new() -> Place:
-        access = server.new_container()
-        return BlobPlace(access, access)
+        direct = server.azurite.new_container()
+        access = server.azurite.access(direct.container, port=server.port)
+        # a request that failed is sent again, which makes many steps of one
+        return BlobPlace(access, direct, stride=7 if server.port else 1)
 
     return new
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +105,7 @@ def azurite() -> Azurite:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have requests tried again at once: the pauses between are the library's."""
-    from azure.storage.blob import ExponentialRetry
+    from azure.storage.blob import ExponentialRetry, _download
 
+    monkeypatch.setattr(_download, "time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr(ExponentialRetry, "get_backoff_time", lambda *_: 0.02)

@@ -3,7 +3,7 @@
     fault              what the client sees                       what the server sees
     dropped before     the connection ends                        nothing
     dropped after      the connection ends                        the request, which it does
-    cut                half of the answer, then the end           the same
+    cut                half of the answer's body, then the end    the same
     delay              the answer, later                          the same
     503, 500, 412 ...  that status, with storage's own word       nothing
 
@@ -184,7 +184,11 @@ class FaultProxy:
             writer.transport.abort()
             return False
         if fault == CUT:
-            answer = answer[: len(answer) // 2]
+            head, _, content = answer.partition(b"\r\n\r\n")
+            if not content:
+                writer.transport.abort()
+                return False
+            answer = head + b"\r\n\r\n" + content[: len(content) // 2]
         self.bytes_down += len(answer)
         writer.write(answer)
         await writer.drain()
