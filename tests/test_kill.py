@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runtime.parts import KEY_LENGTH
 from tests.faults.saving import save_fault, write_actions
 
 ROWS = 200_000
@@ -80,7 +81,8 @@ class Run:
     def staged(self) -> int:
         """How many parts are staged."""
         try:
-            return sum(not name.startswith(".") for name in os.listdir(self.output / ".predictions.csv.staging/parts"))
+            names = os.listdir(self.output / ".predictions.csv.staging/parts")
+            return sum(len(name) == KEY_LENGTH for name in names)
         except FileNotFoundError:
             return 0
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from runtime import run
 from runtime.errors import ScorelineError, exit_code
+from runtime.parts import KEY_LENGTH
 
 FILES = ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt")
 IN_A_PROCESS = "import json, sys\nfrom runtime import run\nrun(**json.loads(sys.argv[1]))\n"
@@ -165,7 +166,7 @@ class ScriptJob:
     def staged(self) -> Iterator[str]:
         """List the parts that are staged."""
         for parts in (self.folder / "score").glob(".*.staging/parts"):
-            yield from (name for name in os.listdir(parts) if not name.startswith(".") and "." not in name)
+            yield from (name for name in os.listdir(parts) if len(name) == KEY_LENGTH and "." not in name)
 
 
 def wait_for_orphans() -> None:
