@@ -112,7 +112,7 @@ def find_output(path: str) -> ScoreFile:
         return _beside(folder, name)
     found = ScoreFile(folder, name)
     if found.receipt() is None:
-        why = _why_none(unfinished=found.staging.exists())
+        why = _why_none(unfinished=found.staging_folder.exists())
         raise OutputError(f"{path}: there is no receipt {found.receipt_path.name} beside it: {why}")
     named = _named(found)
     if named not in (None, name):

@@ -6,16 +6,17 @@ import json
 import os
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import DeploymentError, ScorelineError, UsageError
 from runtime.findings import Notebook
 from runtime.job import asked_record, refuse_output_in_input
 from runtime.options import Options
+from runtime.output import Output, output_of
 from runtime.receipt import inputs_digest
 from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
-from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.files import InputSpec, Listing
 from scoring.specs import COLUMN_TYPES, ColumnSpec
@@ -89,11 +90,12 @@ def check_output(
     options: Options, target: Target | None, spec: InputSpec | None, listing: Listing | None, notes: Notebook
 ) -> None:
     """See whether a run could write where it shall, as far as that can be told without the claim."""
-    output = ScoreFile(options.output_folder, options.output_name)
+    output = output_of(options)
     try:
         if spec is not None:
             refuse_output_in_input(output, spec)
-        _refuse_unwritable(output)
+        if options.output_access is None:
+            _refuse_unwritable(output)
         if target is not None and not options.restart:
             _check_what_is_there(options, target, output, listing, notes)
     except ScorelineError as error:
@@ -101,38 +103,38 @@ def check_output(
 
 
 def _check_what_is_there(
-    options: Options, target: Target, output: ScoreFile, listing: Listing | None, notes: Notebook
+    options: Options, target: Target, output: Output, listing: Listing | None, notes: Notebook
 ) -> None:
     size_bytes, staged, receipt = output.size_bytes(), output.job(), output.receipt()
     if size_bytes is None and staged is None:
         return
     asked = asked_record(options, target)
     if staged is not None:
-        JobRecord.from_json(staged).resumed_as(asked, str(output.path))
+        JobRecord.from_json(staged).resumed_as(asked, output.url)
     known = []
     if receipt is not None and receipt["output"]["size_bytes"] == size_bytes:
         known = [each["inputs"] for each in receipt["appended"] if each["fingerprint"] == asked.fingerprint]
     if known and (listing is None or inputs_digest(listing.files) in known):
-        notes.ok(f"{output.path}: complete already; a run would do nothing")
+        notes.ok(f"{output.url}: complete already; a run would do nothing")
     elif size_bytes is None or options.if_exists != "fail" or output.publishing(asked.fingerprint):
         return
     elif known:
         notes.warning(
-            f"{output.path} exists already, of this very job but of other files, or of other times of them: "
+            f"{output.url} exists already, of this very job but of other files, or of other times of them: "
             "a run refuses it unless every byte of them is the same"
         )
     else:
         notes.error(
-            f"{output.path} exists already: another job wrote it; choose another --output or --job-name, "
+            f"{output.url} exists already: another job wrote it; choose another --output or --job-name, "
             "or say --if-exists overwrite or append"
         )
 
 
-def _refuse_unwritable(output: ScoreFile) -> None:
-    folder = output.folder
+def _refuse_unwritable(output: Output) -> None:
+    asked = folder = Path(output.url).parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise UsageError(f"{output.folder}: cannot be made, for {folder} is no folder; choose another --output")
+        raise UsageError(f"{asked}: cannot be made, for {folder} is no folder; choose another --output")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{output.folder}: cannot be written, for {folder} is read-only; choose another --output")
+        raise UsageError(f"{asked}: cannot be written, for {folder} is read-only; choose another --output")

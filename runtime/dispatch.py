@@ -30,11 +30,11 @@ from runtime.engines import (
 from runtime.errors import ModelLoadError, ModelUseError, ScorelineError, UsageError, WorkerError
 from runtime.isolating import Isolating
 from runtime.logs import NOTHING_SUCCEEDED, stalled
+from runtime.output import Output
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import OUT_OF_MEMORY, Progress
 from runtime.record import JobRecord
-from runtime.score_file import ScoreFile
 from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
 from scoring.scan import Grid
@@ -106,7 +106,7 @@ class Dispatch:
     scanner: Scanner
     plan: Plan
     progress: Progress
-    output: ScoreFile
+    output: Output
     record: JobRecord
     grid: Grid
     staged: dict[str, int]

@@ -10,7 +10,7 @@ from runtime.forkserver import ForkServer, forks
 from runtime.limits import usable_cpus
 from runtime.memory import find_memory
 from runtime.options import Options
-from runtime.score_file import ScoreFile
+from runtime.output import Output
 from runtime.target import ModelTarget, ScriptTarget
 from scoring.rows import Dialect
 from scoring.specs import ColumnSpec, ReadPlan
@@ -81,7 +81,7 @@ def read_plan(options: Options, dialect: Dialect, *, columns: Sequence[ColumnSpe
 def worker_setup(
     options: Options,
     target: ModelTarget | ScriptTarget,
-    output: ScoreFile,
+    output: Output,
     *,
     plan: ReadPlan,
     threads: int,
@@ -105,8 +105,7 @@ def worker_setup(
     return Setup(
         scorer=target.scorer(options, threads=threads, work=str(output.work), logs=logs),
         plan=plan,
-        staging=str(output.parts),
-        abilities=output.abilities,
+        staging=output.staging,
         fingerprint=fingerprint,
         logs=logs,
         load_attempts=2 if target.by_file else 1,

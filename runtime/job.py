@@ -32,6 +32,7 @@ from runtime.limits import usable_cpus
 from runtime.logs import JobLogs, default_logs
 from runtime.model import signature_names
 from runtime.options import Options
+from runtime.output import Output, output_of
 from runtime.parts import PartKey
 from runtime.plan import Plan, Scanner, skipped_texts
 from runtime.progress import MAX_ATTEMPTS, ErrorThreshold, Progress
@@ -139,7 +140,7 @@ class Job:
         options = self._options
         for text in options.notices:
             self._notice(text)
-        output = ScoreFile(options.output_folder, options.output_name)
+        output = output_of(options)
         # last of all: no worker stages when the claim is gone
         stack.callback(output.release)
         log = self._server.log if self._server is not None else open_log(debug=options.debug)
@@ -217,11 +218,11 @@ class Job:
             engine.close()
         return self._publish(output, dispatch, listing, target)
 
-    def _mark(self, output: ScoreFile, engine: Engine) -> RunningMark | None:
+    def _mark(self, output: Output, engine: Engine) -> RunningMark | None:
         """Leave a mark that a killed driver leaves behind, and start with fewer workers where one did."""
-        if engine.memory is None:
+        if engine.memory is None or not isinstance(output, ScoreFile):
             return None
-        mark = RunningMark(path=output.staging / "running.json", memory=engine.memory)
+        mark = RunningMark(path=output.staging_folder / "running.json", memory=engine.memory)
         left = mark.left()
         text = ""
         if left is not None:
@@ -236,7 +237,7 @@ class Job:
     def _report(self) -> Report:
         return self._following.report
 
-    def _progress(self, output: ScoreFile) -> Progress:
+    def _progress(self, output: Output) -> Progress:
         options = self._options
         threshold = None if options.error_threshold is None else ErrorThreshold(files=options.error_threshold)
         # a deployment's threshold alone decides, unless a limit is given
@@ -317,7 +318,7 @@ class Job:
         )
 
     def _setup(
-        self, record: JobRecord, target: ModelTarget | ScriptTarget, spec: InputSpec, output: ScoreFile
+        self, record: JobRecord, target: ModelTarget | ScriptTarget, spec: InputSpec, output: Output
     ) -> Setup:
         options, logs = self._options, self._following.logs
         keep = options.quarantine_values == "keep"
@@ -332,7 +333,7 @@ class Job:
         )
 
     def _complete(
-        self, output: ScoreFile, asked: JobRecord, listing: Listing, second: Callable[[], Scanner]
+        self, output: Output, asked: JobRecord, listing: Listing, second: Callable[[], Scanner]
     ) -> Receipt | None:
         """Return the receipt of this very job, if it is complete; refuse an output that is there and not ours.
 
@@ -354,19 +355,19 @@ class Job:
             known = [each["inputs"] for each in receipt["appended"] if each["fingerprint"] == asked.fingerprint]
             if inputs in known or (known and self._only_touched(output, receipt, listing, second)):
                 output.forget(asked.fingerprint)
-                self._notice(f"already complete, nothing to do: {output.path} (--restart scores again)")
+                self._notice(f"already complete, nothing to do: {output.url} (--restart scores again)")
                 return Receipt(receipt)
         if size_bytes is not None and options.if_exists == "fail" and not output.publishing(asked.fingerprint):
             ours = receipt is not None and receipt["fingerprint"] == asked.fingerprint
             whose = "was made from other input files" if ours else "another job wrote it"
             raise OutputError(
-                f"{output.path} exists already: {whose}; choose another --output or --job-name, "
+                f"{output.url} exists already: {whose}; choose another --output or --job-name, "
                 "or say --if-exists overwrite or append"
             )
         return None
 
     def _only_touched(
-        self, output: ScoreFile, receipt: dict[str, Any], listing: Listing, second: Callable[[], Scanner]
+        self, output: Output, receipt: dict[str, Any], listing: Listing, second: Callable[[], Scanner]
     ) -> bool:
         """Tell whether the files are those of a receipt but for their times: every byte is read again."""
         if [(each["file"], each["size_bytes"]) for each in receipt["files"]] != [
@@ -387,7 +388,7 @@ class Job:
             scanner.close()
         return True
 
-    def _resumed(self, output: ScoreFile, asked: JobRecord, listing: Listing) -> tuple[JobRecord, bool]:
+    def _resumed(self, output: Output, asked: JobRecord, listing: Listing) -> tuple[JobRecord, bool]:
         """Return the record of the parts that are staged, if they are this job's, else the one asked for.
 
         And whether all that is staged was made of this very listing: with others, some small files may have been scored
@@ -398,10 +399,10 @@ class Job:
         if content is None:
             output.discard()
             return asked.of_listing(digest), True
-        record = JobRecord.from_json(content).resumed_as(asked, str(output.path))
+        record = JobRecord.from_json(content).resumed_as(asked, output.url)
         return record.of_listing(digest), record.listing == digest
 
-    def _begin(self, output: ScoreFile, cell_rows: int, staged: list[tuple[PartKey, str, int]]) -> Begin:
+    def _begin(self, output: Output, cell_rows: int, staged: list[tuple[PartKey, str, int]]) -> Begin:
         options = self._options
         covers = [
             StagedCover(
@@ -425,7 +426,7 @@ class Job:
         )
 
     def _publish(
-        self, output: ScoreFile, dispatch: Dispatch, listing: Listing, target: ModelTarget | ScriptTarget
+        self, output: Output, dispatch: Dispatch, listing: Listing, target: ModelTarget | ScriptTarget
     ) -> Receipt:
         options, progress, record = self._options, dispatch.progress, dispatch.record
         publishing = time.monotonic()
@@ -539,28 +540,27 @@ def _cover(text: str) -> tuple[bytes, int, int] | None:
     return (key.name_digest, key.start, key.length) if key is not None else None
 
 
-def refuse_output_in_input(output: ScoreFile, spec: InputSpec) -> None:
+def refuse_output_in_input(output: Output, spec: InputSpec) -> None:
     """Refuse to write where this or the next run reads.
 
     Raises:
         OutputError: the score file would be an input.
     """
-    written = str(output.path)
-    if spec.is_remote != ("://" in written):
+    if spec.is_remote != ("://" in output.url):
         return
-    root = Path() if spec.is_remote else Path(local_path(spec.url))
-    folder = output.folder
     if spec.is_remote:
-        inside = _is_below(unquote(written), unquote(spec.url), recursive=spec.recursive)
-    elif root.is_dir():
-        inside = folder == root or (root in folder.parents and spec.recursive)
-    elif root.exists():
-        inside = output.path.exists() and os.path.samefile(root, output.path)
+        inside = _is_below(unquote(output.url), unquote(spec.url), recursive=spec.recursive)
     else:
-        inside = glob.has_magic(str(root)) and fnmatchcase(str(output.path), str(root))
+        root, written = Path(local_path(spec.url)), Path(output.url)
+        if root.is_dir():
+            inside = written.parent == root or (root in written.parents and spec.recursive)
+        elif root.exists():
+            inside = written.exists() and os.path.samefile(root, written)
+        else:
+            inside = glob.has_magic(str(root)) and fnmatchcase(output.url, str(root))
     if inside:
         raise OutputError(
-            f"{output.path} lies inside the input {spec.url}, so that it would be scored too; choose another --output"
+            f"{output.url} lies inside the input {spec.url}, so that it would be scored too; choose another --output"
         )
 
 

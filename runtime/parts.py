@@ -31,7 +31,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from runtime.disk import crc32, create_new, has_bytes, write_all
 from runtime.disk_abilities import DiskAbilities
@@ -161,6 +161,38 @@ def is_whole(folder: Path, text: str, key: PartKey) -> bool:
         return key.unscored or crc32(folder / text) == key.crc
     except FileNotFoundError:
         return False
+
+
+class Writer(Protocol):
+    """One part while it is written: nobody sees it before `commit`.
+
+    Attributes:
+        nonce: what tells its key from that of another attempt.
+        size_bytes: score bytes written.
+    """
+
+    nonce: bytes
+    size_bytes: int
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add score bytes."""
+        ...
+
+    def commit(self, key: str, *, quarantine: bytes, account: bytes) -> None:
+        """Make the part visible under its key."""
+        ...
+
+    def abort(self) -> None:
+        """Drop what was written."""
+        ...
+
+
+class PartStore(Protocol):
+    """Where a worker stages: plain data, which crosses to it."""
+
+    def begin(self) -> Writer:
+        """Begin a part."""
+        ...
 
 
 class LocalParts:

@@ -49,7 +49,7 @@ from runtime.disk import (
 )  # fmt: skip
 from runtime.disk_abilities import REFUSED, DiskAbilities, find_abilities, lacks_text
 from runtime.errors import OutputBusyError, OutputError
-from runtime.parts import ACCOUNT, LONGEST_NAME, QUARANTINE, PartKey, is_unfinished, is_whole
+from runtime.parts import ACCOUNT, LONGEST_NAME, QUARANTINE, LocalParts, PartKey, is_unfinished, is_whole
 from runtime.publication import beside, other_header, quarantined, receipt_bytes, sums, taken_meanwhile
 from runtime.records import output_error, read_object, read_record, write_record
 
@@ -110,10 +110,20 @@ class ScoreFile:
         self._stage_in(f".{name}.staging")
 
     def _stage_in(self, name: str) -> None:
-        self.staging = self.folder / name
-        self.parts = self.staging / "parts"
-        self.spool = self.staging / "spool"
-        self.work = self.staging / "work"
+        self.staging_folder = self.folder / name
+        self.parts = self.staging_folder / "parts"
+        self.spool = self.staging_folder / "spool"
+        self.work = self.staging_folder / "work"
+
+    @property
+    def url(self) -> str:
+        """Where the score file is."""
+        return str(self.path)
+
+    @property
+    def staging(self) -> LocalParts:
+        """Where workers stage."""
+        return LocalParts(str(self.parts), self.abilities)
 
     def claim(self) -> None:
         """Become the one driver of this output, and learn what its file system can do.
@@ -126,12 +136,12 @@ class ScoreFile:
             above = [self.folder, *self.folder.parents]
             self._made = [folder for folder in above if not folder.exists()]
             hides = self._make_staging()
-            claim = Claim(self.path, self.staging)
+            claim = Claim(self.path, self.staging_folder)
             claim.take()
             self._claim = claim
             self.parts.mkdir(exist_ok=True)
             self.abilities = find_abilities(
-                self.staging,
+                self.staging_folder,
                 locks=claim.locked,
                 hides=hides,
                 longest_name=max(LONGEST_NAME, len(os.fsencode(self.quarantine_path.name))),
@@ -141,8 +151,8 @@ class ScoreFile:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
             self._clear_unfinished()
-            finish_placing(self.staging / JOINED_QUARANTINE, self.quarantine_path)
-            finish_placing(self.staging / JOINED, self.path)
+            finish_placing(self.staging_folder / JOINED_QUARANTINE, self.quarantine_path)
+            finish_placing(self.staging_folder / JOINED, self.path)
         except OSError as error:
             raise output_error(self.folder, error) from None
         except OutputBusyError:
@@ -153,13 +163,13 @@ class ScoreFile:
     def _make_staging(self) -> bool:
         """Make the staging folder; False where its name may not begin with a dot."""
         try:
-            self.staging.mkdir(parents=True, exist_ok=True)
+            self.staging_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             if error.errno not in REFUSED:
                 raise
             self._stage_in(f"_{self.path.name}.staging")
             try:
-                self.staging.mkdir(parents=True, exist_ok=True)
+                self.staging_folder.mkdir(parents=True, exist_ok=True)
             except OSError:
                 # it was not the dot
                 raise error from None
@@ -193,7 +203,7 @@ class ScoreFile:
         # the parts before the job that explains them: what a kill leaves here is still understood
         shutil.rmtree(self.parts, ignore_errors=True)
         with suppress(OSError):
-            for entry in os.scandir(self.staging):
+            for entry in os.scandir(self.staging_folder):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry, ignore_errors=True)
                 elif entry.name not in (LOCK, CLAIM):
@@ -215,11 +225,11 @@ class ScoreFile:
         try:
             shutil.rmtree(self.parts)
             self.parts.mkdir()
-            for entry in list(os.scandir(self.staging)):
+            for entry in list(os.scandir(self.staging_folder)):
                 if entry.name not in (LOCK, CLAIM) and not entry.is_dir(follow_symlinks=False):
                     os.unlink(entry)
         except OSError as error:
-            raise output_error(self.staging, error) from None
+            raise output_error(self.staging_folder, error) from None
 
     def forget(self, fingerprint: str) -> None:
         """Drop what is staged of a job that is complete: it was killed before it could do so itself."""
@@ -228,19 +238,19 @@ class ScoreFile:
 
     def job(self) -> dict[str, Any] | None:
         """Return what is recorded of the job whose parts are staged."""
-        return read_object(self.staging / "job.json", self._spare("job.json"))
+        return read_object(self.staging_folder / "job.json", self._spare("job.json"))
 
     def record_job(self, job: dict[str, Any]) -> None:
         """Record the job before anything is staged for it."""
-        self._write(self.staging / "job.json", json.dumps(job, indent=1).encode())
+        self._write(self.staging_folder / "job.json", json.dumps(job, indent=1).encode())
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""
-        return tuple(read_record(self.staging / "header", self._spare("header")) or ())
+        return tuple(read_record(self.staging_folder / "header", self._spare("header")) or ())
 
     def record_header(self, columns: Sequence[str]) -> None:
         """Stage the names of the output's columns."""
-        self._write(self.staging / "header", json.dumps(list(columns)).encode())
+        self._write(self.staging_folder / "header", json.dumps(list(columns)).encode())
 
     def receipt(self) -> dict[str, Any] | None:
         """Return the receipt, if the output is complete."""
@@ -262,7 +272,7 @@ class ScoreFile:
         return planned is not None and planned["fingerprint"] == fingerprint
 
     def _planned(self) -> dict[str, Any] | None:
-        return read_object(self.staging / "publish.json", self._spare("publish.json"))
+        return read_object(self.staging_folder / "publish.json", self._spare("publish.json"))
 
     def staged(self, fingerprint: bytes) -> list[tuple[PartKey, str, int]]:
         """List the whole parts of a job: key, its text, and score bytes.
@@ -339,7 +349,7 @@ class ScoreFile:
         # another input since the kill makes other parts: what was planned for the old ones is void
         if planned is None or planned["fingerprint"] != fingerprint or planned["staged"] != staged:
             planned = self._plan_publish(header, staged, mode, fingerprint)
-            self._write(self.staging / "publish.json", json.dumps(planned).encode())
+            self._write(self.staging_folder / "publish.json", json.dumps(planned).encode())
         base = planned["base"]
         unchanged = version(self.path) == base
         if not unchanged and not has_bytes(self.path, planned["size_bytes"], planned["crc32"]):
@@ -454,7 +464,7 @@ class ScoreFile:
             self._appear(self.quarantine_path, pieces, replace=True, size_bytes=size_bytes)
 
     def _appear(self, path: Path, pieces: Iterable[Path | bytes], *, replace: bool, size_bytes: int = -1) -> None:
-        whole = self.staging / (JOINED if path == self.path else JOINED_QUARANTINE)
+        whole = self.staging_folder / (JOINED if path == self.path else JOINED_QUARANTINE)
         whole.unlink(missing_ok=True)
         joined = create_new(whole)
         try:
@@ -494,7 +504,7 @@ class ScoreFile:
             raise output_error(path, error) from None
 
     def _spare(self, name: str) -> Path:
-        return self.staging / f"{name}.new"
+        return self.staging_folder / f"{name}.new"
 
 
 def _ends_line(path: Path) -> bool:

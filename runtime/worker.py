@@ -40,7 +40,7 @@ from runtime.engines import (
     number_of,
 )
 from runtime.errors import ModelUseError, ScorelineError
-from runtime.parts import LocalParts, PartKey, PartWriter, account_bytes
+from runtime.parts import PartKey, Writer, account_bytes
 from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
 from scoring.cells import SliceAccount, input_digest, name_digest
@@ -87,7 +87,7 @@ class Worker:
         self._setup = setup
         self._number = number
         self._plan = setup.plan
-        self._parts = LocalParts(setup.staging, setup.abilities)
+        self._parts = setup.staging
         self._script: Script | None = None
         if isinstance(setup.scorer, ScriptSpec):
             from scoring.script import Script
@@ -223,7 +223,7 @@ class Worker:
 
             yield from cell_scores(self._scorer, self._plan, work.batch)
 
-    def _score_into(self, writer: PartWriter, work: Score, began: float) -> Scored:
+    def _score_into(self, writer: Writer, work: Score, began: float) -> Scored:
         batch = work.batch
         crc = 0
         predict_s = 0.0

@@ -27,7 +27,7 @@ import psutil
 import pytest
 
 from runtime.engines import Engine, Event, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored, Setup
-from runtime.parts import PartKey
+from runtime.parts import LocalParts, PartKey
 from scoring.cells import Cell, MiniBatch, identity_digest
 from scoring.files import InputSpec, list_inputs
 from scoring.rows import Dialect
@@ -64,7 +64,8 @@ class Hired:
         self.staging.mkdir()
         plan = ReadPlan(columns=(), dialect=Dialect())
         scorer = ScorerSpec(model_path=str(model))
-        self.engine.start(Setup(scorer=scorer, plan=plan, staging=str(self.staging), fingerprint=FINGERPRINT))
+        staging = LocalParts(str(self.staging))
+        self.engine.start(Setup(scorer=scorer, plan=plan, staging=staging, fingerprint=FINGERPRINT))
 
     def cell(self, *actions: str) -> Cell:
         """Write rows, and cut them as the scanner does."""

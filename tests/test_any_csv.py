@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runtime.engines import Ready, Score, Scored, Setup
 from runtime.engines.inline import InlineEngine
-from runtime.parts import ACCOUNT, QUARANTINE
+from runtime.parts import ACCOUNT, QUARANTINE, LocalParts
 from runtime.plan import Plan
 from runtime.receipt import header_line
 from scoring import reference, slices
@@ -70,7 +70,12 @@ class Inline:
         plan = ReadPlan(columns=(), dialect=self.dialect, keep=self.keep, date_format=options.get("date_format"))
         self.engine = InlineEngine()
         self.engine.start(
-            Setup(scorer=ScorerSpec(model_path=str(model)), plan=plan, staging=str(folder), fingerprint=b"\0" * 6)
+            Setup(
+                scorer=ScorerSpec(model_path=str(model)),
+                plan=plan,
+                staging=LocalParts(str(folder)),
+                fingerprint=b"\0" * 6,
+            )
         )
         assert [type(event) for event in self.engine.wait(0)] == [Ready]
         self.folder = folder

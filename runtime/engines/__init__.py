@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Literal, Protocol
 
-from runtime.disk_abilities import DiskAbilities
 from runtime.memory import Memory
+from runtime.parts import PartStore
 from scoring.cells import Cell, MiniBatch, SliceAccount
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec, ScriptSpec
 
@@ -48,8 +48,7 @@ class Setup:
     Attributes:
         scorer: the model or the scoring script, and how it is used.
         plan: how cells are read; its columns are empty where they are not known yet.
-        staging: folder of the parts.
-        abilities: what the file system of that folder can do.
+        staging: where parts are staged.
         fingerprint: of the job, 6 bytes.
         logs: folder of the job's logs, where each worker keeps what it prints; empty: they share the driver's.
         load_attempts: how many workers in a row may fail to load before the job fails.
@@ -64,9 +63,8 @@ class Setup:
 
     scorer: ScorerSpec | ScriptSpec
     plan: ReadPlan
-    staging: str
+    staging: PartStore
     fingerprint: bytes
-    abilities: DiskAbilities = DiskAbilities()
     logs: str = ""
     load_attempts: int = 1
     isolates: bool = False

@@ -115,12 +115,12 @@ def test_good_disk_is_not_spoken_of(tmp_path: Path) -> None:
     output = output_in(tmp_path / "score")
     output.claim()
     assert (output.abilities, output.notices) == (DiskAbilities(), ())
-    assert sorted(os.listdir(output.staging)) == ["lock", "parts", "spool", "work"]
+    assert sorted(os.listdir(output.staging_folder)) == ["lock", "parts", "spool", "work"]
     assert os.listdir(output.parts) == []
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
-        find_abilities(output.staging, locks=True, hides=True, longest_name=75)
+        find_abilities(output.staging_folder, locks=True, hides=True, longest_name=75)
         seconds.append(time.perf_counter() - began)
     output.release()
     # a disk that is busy with others takes 10 ms to write anything
@@ -147,7 +147,7 @@ def test_names_too_long_are_one_sentence(
     output.release()
     assert says in str(caught.value)
     assert type(caught.value) is OutputError
-    assert not output.staging.exists() if len(name) < 200 else True
+    assert not output.staging_folder.exists() if len(name) < 200 else True
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,7 +314,7 @@ def test_claim_without_locks(
     holder.kill()
     holder.wait()
     output.claim()
-    assert (output.staging / "claim").exists() != locks
+    assert (output.staging_folder / "claim").exists() != locks
     output.release()
     assert list(tmp_path.iterdir()) == []
 
@@ -337,25 +337,25 @@ def test_two_that_claim_at_once(tmp_path: Path, disk: Callable[..., None], monke
     def settle(_: float, real: Callable[[float], None] = time.sleep) -> None:
         monkeypatch.setattr(time, "sleep", real)
         # the second did not see what the first has created
-        (first.staging / "claim").unlink()
+        (first.staging_folder / "claim").unlink()
         second.claim()
 
     monkeypatch.setattr(time, "sleep", settle)
     with pytest.raises(OutputBusyError, match="another driver took this output over"):
         first.claim()
     first.release()
-    assert (second.staging / "claim").exists()
+    assert (second.staging_folder / "claim").exists()
     second.release()
     assert list(tmp_path.iterdir()) == []
 
 
 def write_claim(output: ScoreFile, age_s: float, **changes: Any) -> None:
     """Leave the claim of another driver."""
-    output.staging.mkdir(parents=True)
+    output.staging_folder.mkdir(parents=True)
     status = {"host": "elsewhere", "pid": 7, "boot": "another", "space": 1, "started": 1, **changes}
-    (output.staging / "claim").write_text(json.dumps(status))
+    (output.staging_folder / "claim").write_text(json.dumps(status))
     at = time.time() - age_s
-    os.utime(output.staging / "claim", (at, at))
+    os.utime(output.staging_folder / "claim", (at, at))
 
 
 def test_claim_of_another_machine_ends_with_time(tmp_path: Path, disk: Callable[..., None]) -> None:
@@ -366,7 +366,7 @@ def test_claim_of_another_machine_ends_with_time(tmp_path: Path, disk: Callable[
     with pytest.raises(OutputBusyError, match=r"\(process 7 on elsewhere\); if it is gone, try again in (69|70) s$"):
         output.claim()
     at = time.time() - 130
-    os.utime(output.staging / "claim", (at, at))
+    os.utime(output.staging_folder / "claim", (at, at))
     output.claim()
     assert (
         output.notices[0] == "process 7 on elsewhere held this output and has not said so for 130 s: taken over from it"
@@ -380,10 +380,10 @@ def test_claim_that_says_nothing(tmp_path: Path, disk: Callable[..., None], text
     disk(refused={"flock": "ENOSYS"})
     output = output_in(tmp_path)
     write_claim(output, 0)
-    (output.staging / "claim").write_text(text)
+    (output.staging_folder / "claim").write_text(text)
     with pytest.raises(OutputBusyError, match="its name is not known"):
         output.claim()
-    os.utime(output.staging / "claim", (1, 1))
+    os.utime(output.staging_folder / "claim", (1, 1))
     output.claim()
     output.release()
 
@@ -394,11 +394,11 @@ def test_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     install({"below": str(tmp_path), "refused": {"flock": "ENOSYS"}}, monkeypatch.setattr)
     output = output_in(tmp_path)
     output.claim()
-    os.utime(output.staging / "claim", (1, 1))
+    os.utime(output.staging_folder / "claim", (1, 1))
     deadline = time.monotonic() + 10
-    while (output.staging / "claim").stat().st_mtime < 2 and time.monotonic() < deadline:
+    while (output.staging_folder / "claim").stat().st_mtime < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert (output.staging / "claim").stat().st_mtime > 2
+    assert (output.staging_folder / "claim").stat().st_mtime > 2
     output.release()
 
 
@@ -410,13 +410,13 @@ def test_driver_that_lost_its_claim_publishes_nothing(tmp_path: Path, disk: Call
     output.claim()
     stage(output)
     name = "lock" if locks else "claim"
-    (output.staging / name).unlink()
-    (output.staging / name).write_text("{}")
+    (output.staging_folder / name).unlink()
+    (output.staging_folder / name).write_text("{}")
     with pytest.raises(OutputBusyError, match="another driver took this output over"):
         complete(output)
     assert not output.path.exists()
     output.release()
-    assert (output.staging / name).read_text() == "{}"
+    assert (output.staging_folder / name).read_text() == "{}"
 
 
 def test_stopped_holder_without_locks_is_named(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

@@ -184,13 +184,13 @@ def test_plan_of_another_input_is_void(output: ScoreFile, appeared: bool) -> Non
     output.publish(header=HEADER, parts=before, mode="append", fingerprint=MINE)
     if not appeared:
         # a new file with the bytes of before is another version: as if the kill had come a step earlier
-        stage_only = json.loads((output.staging / "publish.json").read_text())
+        stage_only = json.loads((output.staging_folder / "publish.json").read_text())
         output.path.write_bytes(HEADER)
         status = output.path.stat()
         stage_only["base"] = {
             "size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino,
         }  # fmt: skip
-        (output.staging / "publish.json").write_text(json.dumps(stage_only))
+        (output.staging_folder / "publish.json").write_text(json.dumps(stage_only))
     after = stage(output, [b"0,0,b.csv\n", b"1,0,b.csv\n"])
     published = output.publish(header=HEADER, parts=after, mode="append", fingerprint=MINE)
     output.finish({})
@@ -324,7 +324,7 @@ def test_publication_killed_at_any_step_goes_on(
             output.claim()
             output.forget(MINE)
             output.release()
-        assert not output.staging.exists(), steps[-1]
+        assert not output.staging_folder.exists(), steps[-1]
     assert len(steps) > 20
     assert (torn > 0) == bool(refused and (base is not None or "rename" in refused))
 
@@ -401,7 +401,7 @@ def test_staged_parts_are_those_that_are_whole(output: ScoreFile) -> None:
 @pytest.mark.parametrize("name", ["job.json", "receipt"])
 def test_damaged_record_is_an_error_that_says_what_to_do(output: ScoreFile, name: str, content: bytes) -> None:
     """Nobody's work is thrown away because of a file that cannot be understood."""
-    path = output.receipt_path if name == "receipt" else output.staging / name
+    path = output.receipt_path if name == "receipt" else output.staging_folder / name
     path.write_bytes(content)
     with pytest.raises(OutputError, match="is damaged; move it away, or use --restart"):
         _ = output.receipt() if name == "receipt" else output.job()
@@ -418,4 +418,4 @@ def test_names_beside_the_score_file(tmp_path: Path, name: str, receipt: str) ->
     score = ScoreFile(str(tmp_path), name)
     assert score.receipt_path.name == f"{receipt}.receipt.json"
     assert score.quarantine_path.name == f"{receipt}.quarantine.jsonl"
-    assert score.staging.name == f".{name}.staging"
+    assert score.staging_folder.name == f".{name}.staging"
