@@ -56,6 +56,7 @@ class BlobScoreFile:
     Attributes:
         paths: of its blobs.
         url: of the score file, without any secret.
+        notices: what a person should be told: nothing.
         spool: folder on this machine for decoded input, while it is claimed.
         work: folder on this machine for working folders of scripts, while it is claimed.
     """
@@ -68,6 +69,7 @@ class BlobScoreFile:
             folder=above.rstrip("/"), score=above + name, receipt=above + receipt, quarantine=above + quarantine
         )
         self.url = access.url_of(self.paths.score)
+        self.notices: tuple[str, ...] = ()
         self._staging = f"{above}.{name}.staging/"
         self._parts = f"{self._staging}parts/"
         self._scratch = Scratch()

@@ -156,7 +156,7 @@ class Job:
         spec = options.input_spec(signature_names(mlmodel))
         scanner = Scanner(spec, log)
         stack.callback(scanner.close)
-        refuse_output_in_input(output, spec)
+        refuse_places(output, spec, options)
         asked = asked_record(options, target)
         self._tell_mismatches(target, mlmodel)
         listing = scanner.expect(Listing)
@@ -538,6 +538,20 @@ def told_changes(dispatch: Dispatch, listing: Listing) -> list[str]:
 def _cover(text: str) -> tuple[bytes, int, int] | None:
     key = PartKey.decode(text)
     return (key.name_digest, key.start, key.length) if key is not None else None
+
+
+def refuse_places(output: Output, spec: InputSpec, options: Options) -> None:
+    """Refuse an input or an output that cannot be, before anything is listed.
+
+    Raises:
+        InputError: the input cannot be read.
+        OutputError: the output cannot be written, or would be an input.
+    """
+    refuse_output_in_input(output, spec)
+    if options.output_access is not None or options.input_access is not None:
+        from runtime.storage_check import check_places
+
+        check_places(options)
 
 
 def refuse_output_in_input(output: Output, spec: InputSpec) -> None:
