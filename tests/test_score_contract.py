@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from runtime.blob_score_file import BlobScoreFile
 from runtime.parts import LocalParts
 from runtime.score_file import ScoreFile
+from runtime.store_parts import open_store
+from runtime.store_score_file import StoreScoreFile
 from scoring.blob_access import BlobAccess, container_client
 from tests.azure.azurite import Azurite, azurite, soon
 from tests.azure.fault_proxy import CUT, DROPPED_AFTER, DROPPED_BEFORE, Delay, Fault, FaultProxy, Request, Status
@@ -132,6 +136,61 @@ class BlobPlace:
         """Nothing was left."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryPlace:
+    """A folder of fsspec's store in memory, which is each process's own."""
+
+    folder: str
+    stride: int = 1
+
+    def output(self) -> StoreScoreFile:
+        """Return the output."""
+        return StoreScoreFile("memory", self.folder, NAME)
+
+    def writer(self, output: StoreScoreFile) -> Any:
+        """Begin a part."""
+        return output.staging.begin()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object."""
+        open_store("memory").pipe_file(f"{self.folder}/{name}", data)
+
+    def get(self, name: str) -> bytes | None:
+        """Read an object."""
+        store = open_store("memory")
+        path = f"{self.folder}/{name}"
+        return store.cat_file(path) if store.exists(path) else None
+
+    def names(self) -> set[str]:
+        """List the folder."""
+        found = open_store("memory").find(self.folder)
+        return {name.removeprefix(self.folder + "/").split("/")[0] for name in found}
+
+    def watch(self, change: Callable[[str], None]) -> None:
+        """Tell what is written or deleted."""
+        commit, delete = MemoryFile.commit, MemoryFileSystem.rm_file
+
+        def watched_commit(file: MemoryFile) -> None:
+            change(f"write {file.path}")
+            commit(file)
+
+        def watched_delete(store: MemoryFileSystem, path: str) -> None:
+            change(f"delete {path}")
+            delete(store, path)
+
+        MemoryFile.commit, MemoryFileSystem.rm_file = watched_commit, watched_delete
+
+    def last_words(self) -> bytes:
+        """Return all that is in memory."""
+        return pickle.dumps({path: file.getvalue() for path, file in MemoryFileSystem.store.items()})
+
+    def listen(self, words: bytes) -> None:
+        """Take all that was in memory."""
+        MemoryFileSystem.store.clear()
+        for path, data in pickle.loads(words).items():
+            open_store("memory").pipe_file(path, data)
+
+
 FAULTS = (DROPPED_AFTER, Status(code=500), DROPPED_BEFORE, Status(code=503, retry_after_s=0), CUT, Delay(seconds=0.05))
 
 
@@ -153,11 +212,11 @@ class Server:
     port: int
 
 
-@pytest.fixture(params=["disk", "azurite", "azurite with faults"], scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
+@pytest.fixture(params=["disk", "memory", "azurite", "azurite with faults"], scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server | str]:
     """Return the server of the place, if it has one: started before a test, it is not the test's."""
     if "azurite" not in request.param:
-        yield None
+        yield request.param
         return
     started: Azurite = request.getfixturevalue("azurite")
     if "faults" not in request.param:
@@ -169,10 +228,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
 
 
 @pytest.fixture
-def new_place(server: Server | None, tmp_path: Path, soon: None) -> Callable[[], Place]:  # noqa: ARG001
+def new_place(server: Server | str, tmp_path: Path, soon: None) -> Callable[[], Place]:  # noqa: ARG001
     """Return a function that makes an empty place."""
-    if server is None:
-        numbers = iter(range(1_000_000))
+    numbers = iter(range(1_000_000))
+    if isinstance(server, str):
+        if server == "memory":
+            return lambda: MemoryPlace(f"/{tmp_path.name}/{next(numbers)}")
         return lambda: DiskPlace(tmp_path / str(next(numbers)))
 
     def new() -> Place:
