@@ -243,8 +243,11 @@ class LocalEngine:
         alone = len(self._processes) == 1
         if self.memory.share() < (ACT_ALONE_AT if alone else ACT_AT):
             return []
+        known = [process for process in self._processes.values() if self._pid(process)]
+        if not known:
+            return []
         # nothing is lost with one that still loads
-        process = max(self._processes.values(), key=lambda each: (not each.ready, private_bytes(self._pid(each))))
+        process = max(known, key=lambda each: (not each.ready, private_bytes(self._pid(each))))
         self._looked = now + RELIEF_S
         self._kill(process)
         return self._died(process, "SIGKILL, likely out of memory")
