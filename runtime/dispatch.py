@@ -8,6 +8,7 @@ scanner ── cells ──▶ plan ── mini-batches ──▶ engine
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -33,7 +34,7 @@ from runtime.logs import NOTHING_SUCCEEDED, stalled
 from runtime.output import Output
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
-from runtime.progress import OUT_OF_MEMORY, Progress
+from runtime.progress import MAX_ATTEMPTS, OUT_OF_MEMORY, Progress
 from runtime.record import JobRecord
 from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
@@ -159,18 +160,25 @@ class Dispatch:
 
     def _stage_abandoned(self) -> None:
         """Account for what could not be scored, now that the job completes in spite of it."""
-        waiting = list(self.progress.abandoned.values())
-        self.progress.abandoned = {}
-        while waiting or not self.progress.idle:
-            while waiting and self.engine.wanted() > 0:
-                lost = waiting.pop()
-                self.progress.started(lost.batch)
-                self.engine.submit(Score(batch=lost.batch, give_up=lost.reason))
+        progress = self.progress
+        lost, progress.abandoned = progress.abandoned, {}
+        waiting = [each.batch for each in lost.values()]
+        failures: Counter[int] = Counter()
+        while waiting or not progress.idle:
+            # what came back is waiting, too
+            while self.engine.wanted() > 0 and (batch := progress.again() or (waiting.pop() if waiting else None)):
+                progress.started(batch)
+                reason, wait_s = lost[batch.number].reason, progress.wait_s(batch.number)
+                self.engine.submit(Score(batch=batch, give_up=reason, wait_s=wait_s))
             for event in self.engine.wait(POLL_S):
                 self._take(event)
             self.observer.tick()
-            if self.progress.error is None and self.progress.abandoned:
-                raise ScorelineError(f"what was not scored cannot be staged: {self.progress.failures_text()}")
+            failed = [*progress.abandoned.values(), *progress.exhausted]
+            progress.abandoned, progress.exhausted = {}, []
+            waiting += [each.batch for each in failed]
+            failures.update(each.batch.number for each in failed)
+            if progress.error is None and any(count >= MAX_ATTEMPTS for count in failures.values()):
+                raise ScorelineError(f"what was not scored cannot be staged: {progress.failures_text()}")
             self._stop_if_needed()
 
     @property
@@ -255,6 +263,8 @@ class Dispatch:
 
     def _load_failed(self, event: LoadFailed) -> None:
         self.observer.load_failed(event)
+        if event.died:
+            self.progress.deaths[event.died.replace("SIGKILL", "killed")] += 1
         if event.goes_on:
             return
         if event.refused:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import FileIO
 
+from scoring.patient_files import open_patiently
+
 MAX_CELL_ROWS = 131_072
 MIN_CELL_ROWS = 1_024
 CELL_BYTES = 8 * 2**20
@@ -212,7 +214,7 @@ def slice_digest(data: bytes | bytearray | memoryview) -> bytes:
 def file_digest(url: str, start: int, stop: int) -> bytes:
     """Digest a range of a file as `slice_digest` does its bytes, without ever holding all of them."""
     whole = hashlib.sha256()
-    with open(url, "rb", buffering=0) as source:
+    with open_patiently(url) as source:
         _take_in(whole, source, start, stop)
     return whole.digest()[:8]
 
@@ -223,7 +225,7 @@ def covered_digest(part: Slice) -> bytes:
     The footer of a Parquet file says how the bytes of every row group are read, so that it counts with each.
     """
     whole = hashlib.sha256()
-    with open(part.url, "rb", buffering=0) as source:
+    with open_patiently(part.url) as source:
         _take_in(whole, source, part.offset, part.offset + part.stop - part.start)
         if part.format == "parquet":
             size_bytes = source.seek(0, os.SEEK_END)

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from scoring.cells import InputFile
 from scoring.errors import InputError
+from scoring.patient_files import open_patiently
 from scoring.rows import Dialect
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def unreadable(file: InputFile, dialect: Dialect) -> str:
     if file.format not in ("csv", "parquet", "image"):
         return ""
     try:
-        with open(file.url, "rb") as source:
+        with open_patiently(file.url) as source:
             head = source.read(HEAD_BYTES) if file.format == "csv" else b""
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -322,7 +323,7 @@ class FileRange:
     """Some bytes of a file on disk, from one offset up to another."""
 
     def __init__(self, path: str, start: int, stop: int) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by close)
+        self._file = open_patiently(path)
         self._file.seek(start)
         self._stop = stop
 
@@ -350,7 +351,7 @@ class DecodedStream:
     """
 
     def __init__(self, file: InputFile, dialect: Dialect, raw: RawStream | None = None) -> None:
-        self._raw: RawStream = open(file.url, "rb", buffering=0) if raw is None else raw  # noqa: SIM115 (see close)
+        self._raw: RawStream = open_patiently(file.url) if raw is None else raw
         self._inflated = _inflate(self._raw, file.name) if is_compressed(file.name) else None
         self._decoder = None if dialect.direct else codecs.getincrementaldecoder(dialect.encoding)()
         self._encoding = dialect.encoding

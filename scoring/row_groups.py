@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from scoring.cells import InputFile, Slice
 from scoring.errors import InputBusyError, InputError
+from scoring.patient_files import patiently
 from scoring.remote_streams import Piece, tail_of
 
 if TYPE_CHECKING:
@@ -120,9 +121,12 @@ class Fetched:
 def measure(file: InputFile, fetched: Fetched | None = None) -> tuple[int, int]:
     """Return the rows of a file and the bytes they have in memory, as the footer says; none of a damaged one."""
     try:
-        with pq.ParquetFile(file.url if fetched is None else fetched.end(keep=True)) as opened:
+        source = file.url if fetched is None else fetched.end(keep=True)
+        with patiently(lambda: pq.ParquetFile(source), file.url) as opened:
             metadata = opened.metadata
             return metadata.num_rows, sum(group.total_byte_size for group in _groups(metadata))
+    except InputBusyError:
+        raise
     except (OSError, pa.ArrowException, InputError):
         # the scan meets it again, and says so
         return 0, 0
@@ -177,7 +181,8 @@ class RowGroups:
     def _groups(self) -> tuple[tuple[str, ...], list[tuple[int, int, int]]] | str:
         """Read the footer: names of the columns; rows, first byte and the one behind the last of each row group."""
         try:
-            with pq.ParquetFile(self._file.url if self._fetched is None else self._fetched.end()) as opened:
+            source = self._file.url if self._fetched is None else self._fetched.end()
+            with patiently(lambda: pq.ParquetFile(source), self._file.url) as opened:
                 names = tuple(opened.schema_arrow.names)
                 groups = [(group.num_rows, *_range(group)) for group in _groups(opened.metadata) if group.num_rows]
         except (OSError, pa.ArrowException) as error:

@@ -76,13 +76,19 @@ def sample(files: tuple[InputFile, ...], dialect: Dialect, reads: ReadAhead | No
             stored += file.size_bytes
             continue
         raw = reads.open(Piece(index, 0, file.size_bytes), keep=True) if reads is not None else None
-        stream = DecodedStream(file, dialect, raw)
+        try:
+            stream = DecodedStream(file, dialect, raw)
+        except OSError:
+            # the scan itself meets it again, and says so
+            continue
         try:
             data = stream.read(SAMPLE_BYTES - decoded)
             blocks = list(scan_blocks([data], delimiter=dialect.delimiter))
             rows += sum(len(block.row_stops) for block in blocks) - (dialect.header and bool(blocks))
             decoded += len(data)
             stored += stream.stored_bytes
+        except InputBusyError:
+            raise
         except (InputError, ScanError, OSError):
             # the scan itself meets it again, and says so
             continue
@@ -352,6 +358,8 @@ class Scan:
             stream = self._raw(file, piece)
             try:
                 data = b"".join(iter(lambda: stream.read() or b"", b""))  # noqa: B023 (used at once)
+            except InputBusyError:
+                raise
             except (InputError, OSError):
                 # what follows cannot be read either, and says so
                 return Layout()

@@ -338,7 +338,9 @@ def test_others_go_on_where_one_dies_while_it_loads(
     for _ in range(20):
         hired.submit("ok")
         events += hired.events(Scored)
-    assert {type(event) for event in events} == {Ready, Scored}
+    failed = [event for event in events if isinstance(event, LoadFailed)]
+    assert {type(event) for event in events} == {Ready, Scored, LoadFailed}
+    assert {(event.goes_on, event.died) for event in failed} == {(True, "SIGKILL, likely out of memory")}
     assert hired.engine.wanted() == 2
 
 

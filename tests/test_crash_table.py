@@ -153,7 +153,7 @@ TABLE = [
     row("loading", "raise", "local", code=1, says=NOT_LOADED.format("ValueError: the model does not like it")),
     row("loading", "memory", "inline", code=1, says=NOT_LOADED.format("MemoryError")),
     row("loading", "raise", "spawn", times=ALWAYS, code=1, says=NOT_LOADED.format("ValueError")),
-    row("loading", "SIGKILL", "local", comes=2),
+    row("loading", "SIGKILL", "local", comes=2, deaths=1),
     row("loading", "SIGSEGV", "local", times=ALWAYS, code=1, says=DIED.format("SIGSEGV")),
     row("loading", "exit", "spawn", times=ALWAYS, code=1, says=DIED.format("exit code 3")),
     # the fork server: another takes its place, and nothing that its workers did was an attempt
@@ -184,6 +184,10 @@ TABLE = [
     row("score part", "EIO", "local", times=(2,), comes=6, retries=1),
     row("quarantine part", "ETIMEDOUT", "spawn", comes=2, retries=1),
     # reading
+    row("scanning", "EIO", "local", times=(1,), comes=4),
+    row("scanning", "EIO", "local", times=(2,), comes=4),
+    row("scanning", "EIO", "local", times=(3,), comes=4),
+    row("scanning", "ESTALE", "local", times=ALWAYS, code=TRY_LATER, says="/b.csv: cannot be read: Stale file handle"),
     row("reading", "EIO", "local", comes=2, retries=1),
     row("reading", "ESTALE", "spawn", times=ALWAYS, code=TRY_LATER, says="/b.csv: cannot be read: Stale file handle"),
     # publishing, at each of its steps: what another job published is there already
@@ -263,22 +267,7 @@ def disturbed(fault: Row, folder: Path, arguments: Sequence[str]) -> tuple[int, 
     return ended.returncode, ended.stderr, len(list(folder.glob("plan.*")))
 
 
-OPEN = {
-    row("scanning", "EIO", "local", times=(2,), code=TRY_LATER, says="b.csv: cannot be read"): (
-        "scoring.scanner.sample opens a file outside of its try: the scanner dies with a traceback"
-    ),
-    row("scanning", "EIO", "local", times=(3,), code=TRY_LATER, says="b.csv: cannot be read"): (
-        "a disk that fails while the scanner reads costs the file, as if that were damaged"
-    ),
-}
-"""Rows that do not hold yet, and why."""
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [*TABLE, *(pytest.param(each, marks=pytest.mark.xfail(strict=True, reason=why)) for each, why in OPEN.items())],
-    ids=lambda fault: fault.id,
-)
+@pytest.mark.parametrize("fault", TABLE, ids=lambda fault: fault.id)
 def test_crash(job: Job, tmp_path: Path, fault: Row) -> None:
     """What happens at the point ends as the table says, and the same command then ends as a calm run does."""
     output = tmp_path / "score"

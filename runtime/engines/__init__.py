@@ -158,6 +158,7 @@ class LoadFailed:
         detail: the traceback, or the end of what the process printed.
         refused: whether the options ask for what the model cannot do.
         goes_on: whether others do the work, so that this is worth a line in the logs and no more.
+        died: what the process died of; empty where it did not.
     """
 
     worker: int
@@ -165,6 +166,7 @@ class LoadFailed:
     detail: str = ""
     refused: bool = False
     goes_on: bool = False
+    died: str = ""
 
     @property
     def told(self) -> str:

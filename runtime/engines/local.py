@@ -331,10 +331,11 @@ class LocalEngine:
                 self._hire()
             # memory for fewer models than workers is enough for some
             goes_on = bool(self._processes)
-            if goes_on and (attempts == 1 or self._server_lost(process)):
+            if goes_on and self._server_lost(process):
                 return []
             reason += " while it loaded the model"
-            return [LoadFailed(worker=process.number, reason=reason, detail=self._words(process), goes_on=goes_on)]
+            detail = self._words(process)
+            return [LoadFailed(worker=process.number, reason=reason, detail=detail, goes_on=goes_on, died=cause)]
         return self._bury(process, "crashed", reason, self._words(process))
 
     def _bury(self, process: _Process, kind: Literal["timeout", "crashed"], reason: str, detail: str) -> list[Event]:

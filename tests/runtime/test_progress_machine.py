@@ -675,7 +675,6 @@ GIVING_UP: dict[str, Callable[[PlayedJob], None]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="Dispatch waits for ever for what came back while it stages what was given up")
 @pytest.mark.parametrize("isolates", [False, True], ids=["no isolation", "isolation"])
 @pytest.mark.parametrize("happens", GIVING_UP.values(), ids=GIVING_UP.keys())
 def test_what_is_given_up_is_staged_whatever_happens(happens: Callable[[PlayedJob], None], isolates: bool) -> None:
