@@ -7,6 +7,7 @@ version it has seen: one that was frozen, lost its lease and wakes changes nothi
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ __all__ = ["BlobClaim"]
 
 LEASE_S = 15
 RENEWAL_S = 5.0
+TRIES = 20
+PAUSE_S = 0.1
+"""Others may come and go between two steps of a claim, but not for long."""
 _GONE = {
     "BlobNotFound", "ResourceNotFound", "ContainerNotFound", "LeaseIdMismatchWithLeaseOperation",
     "LeaseNotPresentWithLeaseOperation", "LeaseIsBrokenAndCannotBeRenewed", "LeaseLost",
@@ -60,7 +64,8 @@ class BlobClaim:
         """
         lease = str(uuid.uuid4())
         mine = this_process()
-        while True:
+        for number in range(TRIES):
+            time.sleep(PAUSE_S if number else 0)
             self.container.write(self._path, mine, new=True)
             version = self.container.version(self._path)
             if version is None:
@@ -78,6 +83,8 @@ class BlobClaim:
                 written = False
             if written and self._renewed(self.container, lease):
                 break
+        else:
+            raise OutputBusyError(f"{self._output}: its claim could not be had in {TRIES} tries; run again")
         self._lease = lease
         self._lost = False
         self._ending.clear()

@@ -253,6 +253,7 @@ class BlobScoreFile:
             OutputBusyError: storage does not answer, or another driver took the output over.
         """
         with self._told():
+            self._hold()
             publishing = BlobPublishing(self._container, self.paths, self._hold)
             planned = self._read("publish.json")
             if planned is None or not publishing.is_for(planned, parts, fingerprint):
