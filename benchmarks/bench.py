@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.measure import Run
+from benchmarks.azurite import azurite_many_small, azurite_one_big
 from benchmarks.poison import blank_values, poison_row, save_brittle_model
 from benchmarks.report import Line, commit, print_lines, save
 from benchmarks.runs import (
@@ -19,8 +19,10 @@ from benchmarks.runs import (
     ONE_THREAD,
     Bench,
     commands_run,
+    described,
     interleaved,
     log,
+    median_wall_s,
     peak_bytes,
     pool_peak_bytes,
     run,
@@ -29,7 +31,7 @@ from benchmarks.runs import (
     shown,
     workload,
 )
-from benchmarks.workloads import Workload, make_model, make_once, make_workload
+from benchmarks.workloads import make_model, make_once, make_workload
 from scoring.demo import Kind
 
 MEMORY_LIMIT_BYTES = 800_000_000
@@ -180,6 +182,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Line]]] = {
     "gradient_boosting": gradient_boosting,
     "logistic": logistic,
     "poison": poison,
+    "azurite_one_big": azurite_one_big,
+    "azurite_many_small": azurite_many_small,
     "help": help_text,
 }
 
@@ -249,16 +253,6 @@ def against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed:
         ours_cpu_s=statistics.median(run.cpu_s for run in ours),
         other_cpu_s=statistics.median(run.cpu_s for run in theirs),
     )
-
-
-def described(work: Workload) -> str:
-    """Say how many rows in how many files."""
-    return f"{work.files:,} x {work.rows:,} rows" if work.files > 1 else f"{work.rows:,} rows"
-
-
-def median_wall_s(runs: Sequence[Run]) -> float:
-    """Return the middle one of the wall times."""
-    return statistics.median(run.wall_s for run in runs)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import filecmp
 import json
 import os
+import re
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,10 +74,25 @@ def run_scoreline(
     """Score into a fresh folder, replacing that of the run before."""
     output = bench.scratch / "ours"
     shutil.rmtree(output, ignore_errors=True)
-    command = [scoreline(), "run", "--model", str(model), "--input", str(source), "--output", str(output)]
+    measured, receipt = run_job(bench, model, str(source), str(output), memory=memory, options=options)
+    return OurRun(run=measured, receipt=receipt, scores=output / "predictions.csv")
+
+
+def run_job(
+    bench: Bench,
+    model: Path,
+    source: str,
+    output: str,
+    *,
+    env: dict[str, str] | None = None,
+    memory: bool = False,
+    options: Sequence[str] = (),
+) -> tuple[Run, dict[str, dict[str, float]]]:
+    """Score from one place to another, wherever they are; return what it took, and its receipt."""
+    command = [scoreline(), "run", "--model", str(model), "--input", source, "--output", output]
     command += ["--workers", str(bench.workers), "--json", *options]
-    measured = run(bench, command, memory=memory)
-    return OurRun(run=measured, receipt=json.loads(measured.stdout), scores=output / "predictions.csv")
+    measured = run(bench, command, env=env, memory=memory)
+    return measured, json.loads(measured.stdout)
 
 
 def run(bench: Bench, command: list[str], *, env: dict[str, str] | None = None, memory: bool = False) -> Run:
@@ -126,13 +143,24 @@ def workload(bench: Bench, name: str) -> Workload:
     return (QUICK_WORKLOADS if bench.quick else WORKLOADS)[name]
 
 
+def described(work: Workload) -> str:
+    """Say how many rows in how many files."""
+    return f"{work.files:,} x {work.rows:,} rows" if work.files > 1 else f"{work.rows:,} rows"
+
+
+def median_wall_s(runs: Sequence[Run]) -> float:
+    """Return the middle one of the wall times."""
+    return statistics.median(run.wall_s for run in runs)
+
+
 def shown(bench: Bench, command: list[str]) -> str:
     """Return a command as it reads on any machine."""
     text = " ".join(f"'{word}'" if " " in word and "/" not in word else word for word in command)
     places = {str(bench.scratch): "$OUT", str(bench.data): "$DATA", f"{HERE}/": "benchmarks/"}
     for place, name in ({scoreline(): "scoreline", sys.executable: "python"} | places).items():
         text = text.replace(place, name)
-    return text
+    # the port is another one each time
+    return re.sub(r"http://127\.0\.0\.1:\d+/\w+", "$AZURITE", text)
 
 
 def scoreline() -> str:
