@@ -104,7 +104,7 @@ def build_receipt(
             "output": {
                 "url": published.url,
                 "size_bytes": published.size_bytes,
-                "crc32": f"{published.crc32:08x}" if published.sha256 is not None else None,
+                "crc32": f"{published.crc32:08x}" if published.size_bytes is not None else None,
                 "sha256": published.sha256,
                 "columns": list(columns),
                 "quarantine": published.quarantine,

@@ -1,4 +1,4 @@
-"""A folder on this machine for a job whose output is elsewhere: decoded input, and working folders of scripts."""
+"""A folder on this machine for what a job fetches and what its output elsewhere cannot hold; a kill leaves none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["Scratch"]
 
 _PREFIX = "scoreline-scratch-"
+_LOCKED_WITHIN_S = 60.0
+"""A folder without a lock is about to get one, or its process was killed just then."""
 
 
 class Scratch:
@@ -20,7 +23,7 @@ class Scratch:
     Attributes:
         path: of the folder, which is there between `make` and `remove`.
         spool: for decoded input.
-        work: for working folders of scripts.
+        work: for working folders of scripts, or a fetched model.
     """
 
     def __init__(self) -> None:
@@ -38,11 +41,23 @@ class Scratch:
         """
         for left in self.path.parent.glob(f"{_PREFIX}*"):
             _remove_dead(left)
-        self.path.mkdir(mode=0o700)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        while self._lock is None:
+            self._lock = self._locked()
         self.spool.mkdir()
         self.work.mkdir()
+
+    def _locked(self) -> int | None:
+        """Make the folder and lock it; None where another job took it for that of a dead one meanwhile."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        lock = None
+        with suppress(FileNotFoundError):
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(lock), os.stat(self.path / "lock")):
+                return lock
+        if lock is not None:
+            os.close(lock)
+        return None
 
     def remove(self) -> None:
         """Remove it and all that is in it."""
@@ -53,9 +68,13 @@ class Scratch:
 
 
 def _remove_dead(folder: Path) -> None:
-    # one without a lock is about to get it, or about to be gone
     with suppress(OSError):
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if time.time() - folder.stat().st_mtime > _LOCKED_WITHIN_S:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

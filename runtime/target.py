@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from runtime.errors import OutputError, UsageError
 from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel
 from runtime.options import Options
+from runtime.scratch import Scratch
 from scoring.blob_access import BlobAccess
 from scoring.files import local_path
 from scoring.specs import ScorerSpec, ScriptSpec
@@ -170,10 +170,11 @@ def _from_storage(access: BlobAccess, url: str, stack: ExitStack, notice: Notice
 
 
 def _temporary(uri: str, stack: ExitStack, notice: Notice) -> str:
-    folder = tempfile.mkdtemp(prefix="scoreline-model-")
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    scratch = Scratch()
+    stack.callback(scratch.remove)
+    scratch.make()
     notice(f"fetching {uri}")
-    return folder
+    return str(scratch.work)
 
 
 def stage_model(path: str, work: str) -> str:
