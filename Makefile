@@ -10,7 +10,7 @@ AZURITE := tests/azure/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test torture lint types check bench bench-quick clean
+.PHONY: help venv demo azurite-demo test torture lint types check bench bench-quick clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -28,6 +28,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Score sample data with a sample model
 	@"$(BIN)/scoreline" demo
+
+azurite-demo: $(INSTALLED) $(AZURITE) ## The same from blob to blob, on Azurite
+	@"$(BIN)/python" -m tests.azure.demo
 
 test: $(INSTALLED) $(AZURITE) ## Run the tests
 	"$(BIN)/python" -m pytest -n 2 -q
