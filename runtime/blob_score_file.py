@@ -128,7 +128,11 @@ class BlobScoreFile:
         self._reopen(BlobContainer(replace(self.access, patience=min(1, self.access.patience))))
         claim.container = self._container
         with suppress(BlobError, OutputError):
-            if claim.held and not self._has_staged():
+            if not claim.held:
+                # what our workers staged after another driver took the output over may be nobody's by now
+                claim.stop()
+                claim.take()
+            if not self._has_staged():
                 self._remove_staging()
             claim.end()
         claim.stop()
