@@ -41,6 +41,7 @@ from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
 from runtime.running import RunningMark, workers_after
 from runtime.score_file import ScoreFile
+from runtime.script_output import send_rest
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
 from scoring.files import InputSpec, Listing, local_path
@@ -179,7 +180,7 @@ class Job:
         mark = self._mark(output, engine)
         if mark is not None:
             stack.callback(mark.end)
-        engine.start(self._setup(record, target, spec, output))
+        engine.start(setup := self._setup(record, target, spec, output))
         estimated_cells = grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files)
         dispatch = Dispatch(
             engine=engine,
@@ -216,6 +217,7 @@ class Job:
         if target.by_file:
             # what its shutdown function writes belongs to the output
             engine.close()
+            send_rest(setup.scorer)
         return self._publish(output, dispatch, listing, target)
 
     def _mark(self, output: Output, engine: Engine) -> RunningMark | None:

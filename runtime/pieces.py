@@ -58,6 +58,9 @@ class ScriptScore:
                 # a child that the script forked and let return: to stage and to answer is its parent's
                 os._exit(1)
         self.predict_s = time.perf_counter() - began
+        if result is not None:
+            # before the mini-batch counts as done
+            script.send_output()
         self.names = result.columns if result is not None else ()
         items = result.items if result is not None else 0
         self.lines: Any = MARK if marks and items else result.lines if result is not None else b""

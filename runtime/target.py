@@ -16,6 +16,7 @@ from runtime.errors import OutputError, UsageError
 from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel
 from runtime.options import Options
 from runtime.scratch import Scratch
+from runtime.script_output import open_folder
 from scoring.blob_access import BlobAccess
 from scoring.files import local_path
 from scoring.specs import ScorerSpec, ScriptSpec
@@ -103,13 +104,16 @@ class ScriptTarget:
     def scorer(self, options: Options, *, threads: int, work: str, logs: str) -> ScriptSpec:
         """Say how a worker uses it; its model is staged in the working folder."""
         tracking = Path(logs or work, "mlruns").as_uri()
+        written = open_folder(options, work)
+        output = options.output_folder if written is None else written.path
         return ScriptSpec(
             code=self.code,
             scoring_script=os.path.relpath(self.script, self.code),
             model_dir=stage_model(self.path, work) if self.path else "",
-            output_path=options.output_folder,
+            output_path=output,
+            output=written,
             environment=self.environment,
-            arguments=(*options.arguments, "--output", options.output_folder),
+            arguments=(*options.arguments, "--output", output),
             logging_level=options.logging_level,
             output_action=options.output_action,
             output_format=options.output_format,

@@ -60,7 +60,7 @@ class Trial:
         stack.callback(engine.close)
         output.claim()
         stack.callback(output.release)
-        here = replace(options, output=str(output.folder))
+        here = replace(options, output=str(output.folder), output_access=None)
         threads = worker_threads(options, self.target)
         engine.start(
             worker_setup(here, self.target, output, plan=self.plan, threads=threads, fingerprint=bytes(6))

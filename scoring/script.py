@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from scoring import append_row, entry_script
-from scoring.errors import ModelLoadError, ModelUseError
+from scoring.errors import ModelLoadError, ModelUseError, PredictionError, StorageError
+from scoring.output_files import OutputFiles
 from scoring.own_modules import UserModules
 from scoring.script_import import import_script
 from scoring.specs import ScriptSpec
@@ -71,6 +72,7 @@ class Script:
         if not os.path.isfile(self._path):
             raise ModelUseError(f"{spec.scoring_script}: there is no such scoring script in {spec.code}")
         self._modules = UserModules()
+        self._written = OutputFiles(spec.output) if spec.output is not None else None
         self._settle(number)
         with self._modules:
             self._module = self._imported()
@@ -100,6 +102,16 @@ class Script:
         finally:
             _flush()
 
+    def send_output(self) -> None:
+        """Send to storage what the script wrote into the output folder, where that is only a copy of the output.
+
+        Raises:
+            PredictionError: a file has a name that it cannot have there.
+            StorageError: storage refuses it or does not answer.
+        """
+        if self._written is not None:
+            self._written.send()
+
     def shutdown(self) -> None:
         """Let the script say goodbye; where it fails, that is told on standard error and changes nothing."""
         with self._modules:
@@ -112,6 +124,9 @@ class Script:
                 sentence = self._sentence("shutdown() failed", error)
                 trace = conceal("".join(traceback.format_exception(error)), self._spec.environment)
                 sys.stderr.write(f"{sentence}; what was scored stays\n{trace}")
+        # what cannot be sent now, the driver sends or tells
+        with suppress(StorageError, PredictionError):
+            self.send_output()
         _flush()
 
     def _settle(self, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from scoring.output_files import OutputFolder
 from scoring.rows import Dialect
 
 COLUMN_TYPES = ("long", "integer", "double", "float", "boolean", "string", "datetime", "binary")
@@ -53,6 +54,7 @@ class ScriptSpec:
         scoring_script: the script, relative to it.
         model_dir: ``AZUREML_MODEL_DIR``, staged already; empty leaves the variable unset.
         output_path: ``AZUREML_BI_OUTPUT_PATH``, which exists.
+        output: where on storage belongs what the script writes there; None where that is the output itself.
         environment: the deployment's environment variables; their values are shown nowhere.
         arguments: what follows the script's path in ``sys.argv``.
         logging_level: warning, info or debug.
@@ -68,6 +70,7 @@ class ScriptSpec:
     scoring_script: str
     model_dir: str = ""
     output_path: str = ""
+    output: OutputFolder | None = None
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     arguments: tuple[str, ...] = ()
     logging_level: str = "info"

@@ -1,0 +1,224 @@
+"""Scoring scripts whose input and output lie on storage: they see local files, and nothing that they write is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime import run
+from runtime.errors import ScorelineError, exit_code
+from scoring.blob_access import BlobAccess, container_client
+from tests.azure.azurite import KEY, Azurite
+from tests.faults.script_jobs import wait_for_orphans
+from tests.faults.scripts import scoring_script
+
+FILES = tuple(f"{folder}{number:02}.txt" for folder in ("", "sub/", "sub/é b/") for number in range(4))
+IN_A_PROCESS = "import json, sys\nfrom runtime import run\nrun(**json.load(sys.stdin))\n"
+OUTPUT = 'os.environ["AZUREML_BI_OUTPUT_PATH"]'
+RECEIPT = "_predictions.receipt.json"
+QUARANTINE = "_predictions.quarantine.jsonl"
+
+
+class Job:
+    """A scoring script with input and output in one container; it may be run again and again."""
+
+    def __init__(self, access: BlobAccess, folder: Path, script: str, **options: Any) -> None:
+        self.access = access
+        self.folder = folder
+        self.said: list[str] = []
+        (folder / "code").mkdir()
+        (folder / "code/score.py").write_text(script)
+        self.options: dict[str, Any] = {
+            "code": str(folder / "code"), "scoring_script": "score.py", "input": access.url_of("in/"),
+            "recursive": True, "output": access.url_of("out/"), "logs": str(folder / "logs"), "mini_batch_size": 1,
+            "error_threshold": -1, "timeout_s": 30.0, "task_overhead_s": 10.0, "init_timeout_s": 30.0,
+            "output_format": "azureml", "output_header": False, "workers": 2, "output_action": "append_row",
+            "environment_variables": [("CALLS", str(folder / "calls")), ("MARK", str(folder / "mark"))], **options,
+        }  # fmt: skip
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        """Run the job in this process."""
+        return run(notice=self.said.append, **{**self.options, **options}).content
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Run the job in a process of its own, to be killed."""
+        process = subprocess.Popen([sys.executable, "-c", IN_A_PROCESS], stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self.options).encode())
+        process.stdin.close()
+        return process
+
+    def killed_after(self, ready: Callable[[], bool]) -> None:
+        """Kill a run as soon as something is so."""
+        process = self.start()
+        deadline = time.monotonic() + 60
+        while not ready():
+            assert process.poll() is None, "it ended before"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        wait_for_orphans()
+
+    def blobs(self) -> dict[str, bytes]:
+        """Read all blobs below the output, hidden ones too."""
+        with container_client(self.access) as client:
+            names = list(client.list_blob_names(name_starts_with="out/"))
+            return {name.removeprefix("out/"): client.download_blob(name).readall() for name in names}
+
+    def written(self) -> dict[str, bytes]:
+        """Read what the script wrote: all but what is the job's own."""
+        own = ("_predictions.", ".predictions.csv.staging/")
+        return {name: data for name, data in self.blobs().items() if not name.startswith(own)}
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the files that `run` was called with, sorted."""
+        path = self.folder / "calls"
+        return sorted(path.read_text().split("\n")[:-1]) if path.exists() else []
+
+
+@pytest.fixture
+def make(azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """Put files into a container, and make a job of them."""
+    monkeypatch.setenv("AZURE_STORAGE_KEY", KEY)
+
+    def job(script: str, *, files: tuple[str, ...] = FILES, **options: Any) -> Job:
+        access = azurite.new_container()
+        with container_client(access) as client:
+            for name in files:
+                client.upload_blob(f"in/{name}", name)
+        return Job(access, tmp_path, script, **options)
+
+    return job
+
+
+WRITES = f"""
+    for path, name in zip(mini_batch, names):
+        target = os.path.join({OUTPUT}, *path.split("-files/")[1].split("/")[:-1])
+        os.makedirs(target, exist_ok=True)
+        with open(os.path.join(target, name + ".out"), "wb") as out:
+            out.write(open(path, "rb").read().upper())
+"""
+WRITTEN = {f"{name}.out": name.encode().upper() for name in FILES}
+
+
+def test_files_are_seen_as_on_disk(make: Callable[..., Job]) -> None:
+    """Local copies have the names, the folders and the content of the blobs; the arguments name a local folder."""
+    body = f"""
+        assert {OUTPUT} == sys.argv[sys.argv.index("--output") + 1] and os.path.isdir({OUTPUT})
+        rows = [path.split("-files/")[1].replace(" ", "_") + "=" + open(path).read().replace(" ", "_")
+                for path in mini_batch]
+        return rows
+    """
+    job = make(scoring_script(body), mini_batch_size=3)
+    receipt = job.run()
+    blobs = job.blobs()
+    assert sorted(blobs) == [RECEIPT, "predictions.csv"]
+    shown = [name.replace(" ", "_") for name in sorted(FILES, key=lambda name: (os.path.dirname(name), name))]
+    assert blobs["predictions.csv"].decode().splitlines() == [f"{name}={name}" for name in shown]
+    assert receipt["rows"] == {"read": 12, "scored": 12, "quarantined": 0, "given_up": 0}
+
+
+@pytest.mark.parametrize("action", ["append_row", "summary_only"])
+def test_written_files_are_kept(make: Callable[..., Job], action: str) -> None:
+    """What a script writes into the output folder lies below the output on storage, and a rerun does nothing."""
+    job = make(scoring_script(WRITES), output_action=action)
+    receipt = job.run()
+    blobs = job.written()
+    scores = blobs.pop("predictions.csv", b"").decode().splitlines()
+    assert blobs == WRITTEN
+    assert len(scores) == (len(FILES) if action == "append_row" else 0)
+    assert receipt["rows"]["scored"] == len(FILES)
+    assert job.run() == receipt
+    assert len(job.calls) == len(FILES)
+    assert job.said[-1].startswith("already complete")
+
+
+@pytest.mark.parametrize("action", ["append_row", "summary_only"])
+def test_killed_job_keeps_what_was_written(make: Callable[..., Job], action: str) -> None:
+    """After SIGKILL all files of the mini-batches that are staged are there at the end, and none is scored again."""
+    job = make(scoring_script(WRITES + "\n    import time\n    time.sleep(0.1)"), output_action=action)
+    job.killed_after(lambda: len(job.calls) >= 6)
+    first = len(job.calls)
+    assert job.written()
+    receipt = job.run()
+    blobs = job.written()
+    blobs.pop("predictions.csv", None)
+    assert blobs == WRITTEN
+    resumed = receipt["invocation"]["resumed"]
+    assert resumed >= first - 2
+    assert len(job.calls) == first + len(FILES) - resumed
+    assert receipt["rows"]["scored"] == len(FILES)
+    assert not any(name.startswith(".") for name in job.blobs())
+
+
+def test_appended_file_is_kept(make: Callable[..., Job]) -> None:
+    """A file that mini-batches append to goes on after a kill, on a machine that has nothing of it."""
+    body = f"""
+        import fcntl, time
+        with open(os.path.join({OUTPUT}, "all.txt"), "a") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)
+            out.write("".join(name + "\\n" for name in names))
+        time.sleep(0.1)
+    """
+    files = tuple(f"{number:02}.txt" for number in range(12))
+    job = make(scoring_script(body), files=files)
+    job.killed_after(lambda: len(job.calls) >= 6)
+    receipt = job.run()
+    lines = job.written()["all.txt"].decode().splitlines()
+    assert sorted(set(lines)) == list(files)
+    # what was written and not staged is written again, as on disk
+    assert len(lines) <= len(files) + 2
+    assert receipt["invocation"]["resumed"] >= 4
+
+
+def test_last_words_and_second_thoughts(make: Callable[..., Job]) -> None:
+    """What shutdown writes, large files, files that were renamed or changed and empty ones end as they are on disk."""
+    top = f"""
+        folder = {OUTPUT}
+        def init():
+            open(os.path.join(folder, "empty"), "w").close()
+        def shutdown():
+            with open(os.path.join(folder, "last"), "w") as out:
+                out.write("words")
+    """
+    body = """
+        with open(os.path.join(folder, "large-" + names[0]), "wb") as out:
+            out.write(names[0].encode() * 2_000_000)
+        with open(os.path.join(folder, "tmp"), "w") as out:
+            out.write("x")
+        if names[0] == "01.txt":
+            os.rename(os.path.join(folder, "tmp"), os.path.join(folder, "kept"))
+    """
+    job = make(scoring_script(body, top=top), files=("00.txt", "01.txt"), workers=1)
+    job.run()
+    blobs = job.written()
+    assert blobs.pop("predictions.csv").splitlines() == [b"00 scored", b"01 scored"]
+    large = {f"large-{name}": name.encode() * 2_000_000 for name in ("00.txt", "01.txt")}
+    assert blobs == {"empty": b"", "last": b"words", "kept": b"x", **large}
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", RECEIPT, QUARANTINE, ".predictions.csv.staging/lock"])
+@pytest.mark.parametrize("action", ["append_row", "summary_only"])
+def test_files_of_the_job_are_not_overwritten(make: Callable[..., Job], action: str, name: str) -> None:
+    """A script that writes a file by the name of one of the job's own is told so, and nothing is overwritten."""
+    body = f"""
+        target = os.path.join({OUTPUT}, {name!r})
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "w") as out:
+            out.write("mine")
+    """
+    job = make(scoring_script(body), files=("a.txt", "b.txt"), error_threshold=0, output_action=action)
+    with pytest.raises(ScorelineError, match=f"wrote {name} into the output folder, and on storage that is") as caught:
+        job.run()
+    assert exit_code(caught.value) == 1
+    assert b"mine" not in job.blobs().values()
