@@ -40,8 +40,8 @@ $(AZURITE): tests/azure/package.json tests/azure/package-lock.json
 	@if command -v npm >/dev/null && [ -z "$$SCORELINE_AZURITE" ]; then \
 	cd tests/azure && npm ci --silent && touch node_modules/.package-lock.json || [ "$$CI" != true ]; fi
 
-torture: $(INSTALLED) ## Kill random processes of random jobs, 300 times
-	"$(BIN)/python" -m tests.torture
+torture: $(INSTALLED) $(if $(filter azurite,$(STORE)),$(AZURITE)) ## Kill random processes of random jobs, 300 times (STORE=azurite: on Blob storage)
+	"$(BIN)/python" -m tests.torture --store "$(or $(STORE),local)"
 
 lint: $(INSTALLED) ## Run ruff
 	"$(BIN)/ruff" check .
