@@ -40,9 +40,10 @@ from runtime.engines import (
     number_of,
 )
 from runtime.errors import ModelUseError, ScorelineError
-from runtime.parts import PartKey, Writer, account_bytes
+from runtime.parts import LocalParts, PartKey, Writer, account_bytes
 from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
+from runtime.redaction import quiet_loggers
 from scoring.cells import SliceAccount, input_digest, name_digest
 from scoring.errors import StorageError, may_pass
 from scoring.lifetime import die_with_parent
@@ -89,6 +90,9 @@ class Worker:
         self._plan = setup.plan
         self._parts = setup.staging
         self._script: Script | None = None
+        if not isinstance(self._parts, LocalParts):
+            # the model's code may log all it can, and signatures stand in addresses
+            quiet_loggers()
         if isinstance(setup.scorer, ScriptSpec):
             from scoring.script import Script
 

@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote
 
 import pytest
+from azure.storage.blob import generate_container_sas
 
 from runtime import run
 from runtime.errors import ScorelineError, exit_code
 from scoring.blob_access import BlobAccess, container_client
-from tests.azure.azurite import KEY, Azurite
+from tests.azure.azurite import ACCOUNT, KEY, Azurite
 from tests.faults.script_jobs import wait_for_orphans
 from tests.faults.scripts import scoring_script
 
@@ -34,6 +36,7 @@ class Job:
         self.access = access
         self.folder = folder
         self.said: list[str] = []
+        self.signature = ""
         (folder / "code").mkdir()
         (folder / "code/score.py").write_text(script)
         self.options: dict[str, Any] = {
@@ -43,6 +46,13 @@ class Job:
             "output_format": "azureml", "output_header": False, "workers": 2, "output_action": "append_row",
             "environment_variables": [("CALLS", str(folder / "calls")), ("MARK", str(folder / "mark"))], **options,
         }  # fmt: skip
+
+    def sign(self) -> None:
+        """Let a signature in the URI of the output prove who writes there."""
+        self.signature = generate_container_sas(
+            ACCOUNT, self.access.container, account_key=KEY, permission="rwdl", expiry="2999-01-01T00:00:00Z"
+        )
+        self.options["output"] += f"?{self.signature}"
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Run the job in this process."""
@@ -222,3 +232,25 @@ def test_files_of_the_job_are_not_overwritten(make: Callable[..., Job], action: 
         job.run()
     assert exit_code(caught.value) == 1
     assert b"mine" not in job.blobs().values()
+
+
+def test_no_signature_in_the_logs_of_a_script(make: Callable[..., Job]) -> None:
+    """A script that logs all it can has no signature in its logs, and by itself none of storage's requests."""
+    top = """
+        import logging
+        if "loud" in sys.argv:
+            logging.getLogger().setLevel(logging.DEBUG)
+            for name in ("urllib3", "urllib3.connectionpool", "azure", "azure.storage", "requests"):
+                logging.getLogger(name).setLevel(logging.DEBUG)
+    """
+    body = WRITES + "\n    logging.debug('heard')\n    print('said')"
+    job = make(scoring_script(body, top=top), files=FILES[:4])
+    job.sign()
+    for arguments in ((), ("loud",)):
+        job.run(arguments=arguments, restart=True, if_exists="overwrite")
+        logs = "".join(path.read_text() for path in (job.folder / "logs").rglob("*") if path.is_file())
+        assert ("heard" in logs) == bool(arguments)
+        assert "said" in logs
+        assert ("blob" in logs.replace(job.options["output"], "")) <= bool(arguments)
+        (signs,) = parse_qs(job.signature)["sig"]
+        assert not any(text in logs for text in (signs, quote(signs), quote(signs, safe="")))
