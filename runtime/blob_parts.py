@@ -15,7 +15,8 @@ from tempfile import SpooledTemporaryFile
 from weakref import WeakKeyDictionary
 
 from runtime.blob_container import BlobContainer
-from runtime.parts import ACCOUNT
+from runtime.blob_joining import small_name
+from runtime.parts import ACCOUNT, QUARANTINE
 from scoring.blob_access import BlobAccess
 
 __all__ = ["BlobPartWriter", "BlobParts"]
@@ -37,6 +38,7 @@ class BlobParts:
         folder: path of the account parts.
         epoch: first byte of every nonce; blocks of another epoch were discarded.
         scratch: folder on this machine for a part that is too large for memory.
+        small: whether there are too many for blocks, so that each is a blob (`runtime.blob_joining`).
     """
 
     access: BlobAccess
@@ -45,6 +47,7 @@ class BlobParts:
     folder: str
     epoch: int
     scratch: str
+    small: bool = False
 
     def begin(self) -> BlobPartWriter:
         """Begin a part."""
@@ -84,10 +87,19 @@ class BlobPartWriter:
         with self._file:
             if account:
                 container.write(f"{parts.folder}{key}{ACCOUNT}", account)
+            if parts.small:
+                for kind, data in ((QUARANTINE, quarantine), ("", self._read())):
+                    if data:
+                        container.write(f"{parts.folder}{small_name(key, kind, len(data))}", data)
+                return
             if quarantine:
                 container.stage(parts.quarantine, key, BytesIO(quarantine), len(quarantine))
             if self.size_bytes:
                 container.stage(parts.path, key, self._file, self.size_bytes)
+
+    def _read(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read()
 
     def abort(self) -> None:
         """Drop what was written."""

@@ -22,6 +22,7 @@ from io import BytesIO
 from typing import Any
 
 from runtime.blob_container import BlobContainer, BlobVersion
+from runtime.blob_joining import StagedParts
 from runtime.checksums import crc32_combined
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import KEY_LENGTH
@@ -34,6 +35,9 @@ MOST_BLOCKS = 50_000
 COPIED_BYTES = 32 * 2**20
 COPIED_BLOCKS = 20_000
 """What is there already is copied in so many blocks at most, where it cannot be referred to."""
+
+JOINED = 2**200
+"""Blocks with numbers beyond are of parts."""
 
 _PUBLICATION = "scoreline_publication"
 _FINGERPRINT = "scoreline_fingerprint"
@@ -56,11 +60,15 @@ class BlobPublishing:
     Args:
         container: where it is.
         paths: of its blobs.
+        staged: how its parts are staged.
         hold: makes sure that the output is still claimed.
     """
 
-    def __init__(self, container: BlobContainer, paths: BlobPaths, hold: Callable[[], None]) -> None:
+    def __init__(
+        self, container: BlobContainer, paths: BlobPaths, staged: StagedParts, hold: Callable[[], None]
+    ) -> None:
         self._container = container
+        self._staged = staged
         self._paths = paths
         self._hold = hold
 
@@ -229,31 +237,41 @@ class BlobPublishing:
             if not self._container.delete(path, etag=plan["base"]):
                 raise taken_meanwhile(self._url(path), changed=True)
             return None
-        sizes = self._container.sizes(path)
+        sizes = self._staged.sizes(path)
         if any(key not in sizes for key in keys):
             raise self._gone()
         plan = plan if keys else {**plan, "between": ""}
-        self._commit(path, [*self._before(path, now, plan, planned["id"]), *keys], now, planned)
+        before = self._before(path, now, plan, planned["id"])
+        self._commit(path, before, [(key, sizes[key]) for key in keys], now, planned)
         return int(plan["offset"]) + len(plan["between"]) + sum(sizes[key] for key in keys)
 
     def _appear(self, parts: Sequence[tuple[str, int]], planned: dict[str, Any], target: BlobVersion | None) -> None:
-        sizes = self._container.sizes(self._paths.score)
+        sizes = self._staged.sizes(self._paths.score)
         if any(size_bytes and sizes.get(key) != size_bytes for key, size_bytes in parts):
             raise self._gone()
         self._hold()
-        blocks = self._before(self._paths.score, target, planned["score"], planned["id"])
-        blocks += [key for key, size_bytes in parts if size_bytes]
-        if len(blocks) > MOST_BLOCKS:
-            raise OutputError(
-                f"{self._url(self._paths.score)} would have {len(blocks):,} parts, and storage takes {MOST_BLOCKS:,}"
-            )
-        self._commit(self._paths.score, blocks, target, planned)
+        before = self._before(self._paths.score, target, planned["score"], planned["id"])
+        self._commit(self._paths.score, before, [part for part in parts if part[1]], target, planned)
 
     def _gone(self) -> OutputBusyError:
         return OutputBusyError(f"{self._url(self._paths.score)}: staged parts are gone; run again to score them anew")
 
-    def _commit(self, path: str, blocks: Sequence[str], base: BlobVersion | None, planned: dict[str, Any]) -> None:
+    def _commit(
+        self,
+        path: str,
+        before: Sequence[str],
+        parts: Sequence[tuple[str, int]],
+        base: BlobVersion | None,
+        planned: dict[str, Any],
+    ) -> None:
         from azure.storage.blob import ContentSettings
+
+        ours = self._staged.blocks(path, parts, _block_id(planned["id"], JOINED)[:-8])
+        if ours is None:
+            raise self._gone()
+        blocks = [*before, *ours]
+        if len(blocks) > MOST_BLOCKS:
+            raise OutputError(f"{self._url(path)} would have {len(blocks):,} blocks, and storage takes {MOST_BLOCKS:,}")
 
         metadata = {_PUBLICATION: planned["id"], _FINGERPRINT: planned["fingerprint"]}
         settings = ContentSettings(content_type="text/csv" if path.endswith(".csv") else None)

@@ -31,6 +31,7 @@ from typing import Any
 
 from runtime.blob_claim import BlobClaim
 from runtime.blob_container import BlobContainer, BlobError
+from runtime.blob_joining import BlockParts, SmallParts, StagedParts
 from runtime.blob_parts import BlobParts
 from runtime.blob_publishing import BlobPaths, BlobPublishing, made_by
 from runtime.errors import OutputBusyError, OutputError
@@ -41,6 +42,9 @@ from runtime.scratch import Scratch
 from scoring.blob_access import BlobAccess
 
 __all__ = ["BlobScoreFile"]
+
+MOST_PARTS = 20_000
+"""More parts than these are staged as small blobs."""
 
 _CLEARED = "scoreline_cleared"
 
@@ -78,6 +82,15 @@ class BlobScoreFile:
         self._opened: BlobContainer | None = None
         self._claim: BlobClaim | None = None
         self._epoch: int | None = None
+        self._small = False
+
+    def expect(self, parts: int) -> None:
+        """Say how many parts there may be, before the job is recorded: a blob takes no more than so many blocks.
+
+        A job that is recorded already goes on as it began.
+        """
+        if self._epoch is None:
+            self._small = parts > MOST_PARTS
 
     @property
     def staging(self) -> BlobParts:
@@ -85,7 +98,7 @@ class BlobScoreFile:
         assert self._epoch is not None, "the job is not recorded"
         return BlobParts(
             access=self.access, path=self.paths.score, quarantine=self.paths.quarantine, folder=self._parts,
-            epoch=self._epoch, scratch=str(self._scratch.path),
+            epoch=self._epoch, scratch=str(self._scratch.path), small=self._small,
         )  # fmt: skip
 
     @property
@@ -161,7 +174,7 @@ class BlobScoreFile:
         content = self._read("job.json")
         if content is None:
             return None
-        self._epoch = content["epoch"]
+        self._epoch, self._small = content["epoch"], content["small"]
         job: dict[str, Any] = content["job"]
         return job
 
@@ -170,7 +183,8 @@ class BlobScoreFile:
         with self._told():
             if self._epoch is None and self.job() is None:
                 self._epoch = self._unused_epoch()
-            self._write("job.json", json.dumps({"epoch": self._epoch, "job": job}, indent=1).encode())
+            record = {"epoch": self._epoch, "small": self._small, "job": job}
+            self._write("job.json", json.dumps(record, indent=1).encode())
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""
@@ -258,7 +272,7 @@ class BlobScoreFile:
         """
         with self._told():
             self._hold()
-            publishing = BlobPublishing(self._container, self.paths, self._hold)
+            publishing = BlobPublishing(self._container, self.paths, self._staged_parts(), self._hold)
             planned = self._read("publish.json")
             if planned is None or not publishing.is_for(planned, parts, fingerprint):
                 planned = publishing.plan(
@@ -296,8 +310,15 @@ class BlobScoreFile:
         self._scratch.remove()
         self._reopen(None)
 
+    def _staged_parts(self) -> StagedParts:
+        if self._small:
+            return SmallParts(self._container, self._parts, self.paths.quarantine)
+        return BlockParts(self._container)
+
     def _found(self, path: str, section: str) -> dict[str, int]:
         """Return the blocks that are staged: also those that appeared already, but were never told by a receipt."""
+        if self._small:
+            return self._staged_parts().sizes(path)
         committed, uncommitted = self._container.blocks(path)
         planned = self._read("publish.json")
         if planned is None or not committed or not made_by(planned, self._container.version(path)):
@@ -309,6 +330,8 @@ class BlobScoreFile:
             return False
         if self._read("publish.json") is not None:
             return True
+        if self._small:
+            return bool(self._container.names(self._parts))
         blocks = [
             block for path in (self.paths.score, self.paths.quarantine) for block in self._container.blocks(path)[1]
         ]
@@ -344,11 +367,10 @@ class BlobScoreFile:
             self._container.delete(path, etag=etag)
 
     def _remove_staging(self) -> None:
-        # the job last: what a kill leaves here is still understood
-        names = [name for name in self._container.names(self._staging) if name != f"{self._staging}lock"]
-        job = f"{self._staging}job.json"
-        self._delete_all(name for name in names if name != job)
-        self._container.delete(job)
+        # the parts before what explains them: what a kill leaves here is still understood
+        self._delete_all(self._container.names(self._parts))
+        for name in ("header", "publish.json", "job.json"):
+            self._container.delete(self._staging + name)
 
     def _delete_all(self, paths: Iterable[str]) -> None:
         with ThreadPoolExecutor(8) as pool:

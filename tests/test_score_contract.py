@@ -87,15 +87,19 @@ class BlobPlace:
         access: by which the output is reached.
         direct: how the test looks at it.
         stride: see `Place`.
+        parts: how many are expected.
     """
 
     access: BlobAccess
     direct: BlobAccess
     stride: int = 1
+    parts: int = 1
 
     def output(self) -> BlobScoreFile:
         """Return the output."""
-        return BlobScoreFile(self.access, "to/score", NAME)
+        output = BlobScoreFile(self.access, "to/score", NAME)
+        output.expect(self.parts)
+        return output
 
     def writer(self, output: BlobScoreFile) -> Any:
         """Begin a part."""
@@ -206,13 +210,17 @@ class Server:
     Attributes:
         azurite: it.
         port: of the proxy before it; 0 for none.
+        parts: how many are expected.
     """
 
     azurite: Azurite
-    port: int
+    port: int = 0
+    parts: int = 1
 
 
-@pytest.fixture(params=["disk", "memory", "azurite", "azurite with faults"], scope="session")
+@pytest.fixture(
+    params=["disk", "memory", "azurite", "azurite with small parts", "azurite with faults"], scope="session"
+)
 def server(request: pytest.FixtureRequest) -> Iterator[Server | str]:
     """Return the server of the place, if it has one: started before a test, it is not the test's."""
     if "azurite" not in request.param:
@@ -220,7 +228,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | str]:
         return
     started: Azurite = request.getfixturevalue("azurite")
     if "faults" not in request.param:
-        yield Server(started, 0)
+        yield Server(started, parts=1_000_000 if "small" in request.param else 1)
         return
     with FaultProxy(started.port, every_third) as proxy:
         yield Server(started, proxy.port)
@@ -240,7 +248,8 @@ def new_place(server: Server | str, tmp_path: Path, soon: None) -> Callable[[], 
         direct = server.azurite.new_container()
         access = server.azurite.access(direct.container, port=server.port)
         # a request that failed is sent again, which makes many steps of one
-        return BlobPlace(access, direct, stride=7 if server.port else 1)
+        stride = 7 if server.port else 3 if server.parts > 1 else 1
+        return BlobPlace(access, direct, stride=stride, parts=server.parts)
 
     return new
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobClient, ContainerClient, ContentSettings
 
-from runtime import blob_parts, blob_publishing
+from runtime import blob_joining, blob_parts, blob_publishing
 from runtime.blob_parts import BLOCK_BYTES
 from runtime.blob_publishing import MOST_BLOCKS
 from runtime.blob_score_file import BlobScoreFile
@@ -230,6 +231,49 @@ def test_parts_another_program_threw_away_are_scored_again(place: BlobPlace, blo
     output.discard()
     output.release()
     assert not blob.exists()
+
+
+def test_small_parts_are_joined_into_few_blocks(
+    place: BlobPlace, blob: BlobClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are more parts than a blob takes blocks, each is a blob of its own until it is published."""
+    monkeypatch.setattr(blob_joining, "JOINED_BYTES", 60)
+    output = place.output()
+    output.expect(MOST_BLOCKS + 1)
+    output.claim()
+    output.record_job({"fingerprint": MINE})
+    data = [b"%d,1,a.csv\n" % number * (number % 3) for number in range(40)]
+    parts = [stage(output, data[0], 0)]
+    output.release()
+    # who does not expect so many goes on as it was begun
+    output = claimed(place)
+    parts += [stage(output, each, number) for number, each in enumerate(data) if number]
+    with pytest.raises(ResourceNotFoundError):
+        blob.get_block_list("all")
+    assert parts == found(output)
+    complete(output)
+    whole = HEADER + b"".join(data)
+    assert place.get(NAME) == whole
+    assert place.get(QUARANTINE) == LOST * 14
+    blocks = blob.get_block_list("committed")[0]
+    assert 40 > len(blocks) > (len(whole) - len(HEADER)) // 60
+    assert max(each.size for each in blocks) <= 60
+    assert {len(each.id) for each in blocks} == {64}
+
+
+def test_small_part_that_is_torn_is_noticed(place: BlobPlace, client: ContainerClient) -> None:
+    """What is read for joining must be what was staged."""
+    output = place.output()
+    output.expect(MOST_BLOCKS + 1)
+    output.claim()
+    output.record_job({"fingerprint": MINE})
+    key, size_bytes = stage(output, PARTS[0])
+    client.upload_blob(f"{FOLDER}.{NAME}.staging/parts/{key}.{size_bytes}", b"x" * size_bytes, overwrite=True)
+    with pytest.raises(OutputBusyError, match="staged parts are gone"):
+        complete(output)
+    output.discard()
+    output.release()
+    assert place.names() == set()
 
 
 def test_part_larger_than_memory_goes_through_a_file(
