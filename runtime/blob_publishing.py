@@ -74,7 +74,7 @@ class BlobPublishing:
 
     def is_for(self, planned: dict[str, Any], parts: Sequence[tuple[str, int]], fingerprint: str) -> bool:
         """Tell whether this is what was planned: another input since a kill makes other parts."""
-        return planned["fingerprint"] == fingerprint and planned["parts"] == _digest(parts)
+        return bool(planned["fingerprint"] == fingerprint and planned["parts"] == _digest(parts))
 
     def plan(
         self,
