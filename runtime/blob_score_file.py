@@ -408,6 +408,11 @@ class BlobScoreFile:
             text = f"{error.filename}: {error.strerror}"
             if error.later and not (first and error.unresolved):
                 raise OutputBusyError(f"{text}; what is staged is kept, run again to go on") from None
+            if not first and error.status in (401, 403):
+                # it was let in before: a signature has ended, a role was taken away
+                raise OutputBusyError(
+                    f"{text}; what is staged is kept, run again with a credential that is let in to go on"
+                ) from None
             raise OutputError(f"the output cannot be used: {text}") from None
         except OSError as error:
             raise OutputBusyError(

@@ -149,7 +149,11 @@ def test_commit_that_another_one_outran_is_theirs(place: BlobPlace, proxy: Fault
         ),
         (("commit", Status(code=429, retry_after_s=0)), OutputBusyError, r"storage answers 429 \(TooManyRequests\)"),
         (("commit", Status(code=412)), OutputBusyError, "staged parts are gone"),
-        (("commit", Status(code=403)), OutputError, r"refused the credential \(the test\)"),
+        (
+            ("commit", Status(code=403)),
+            OutputBusyError,
+            r"refused the credential \(the test\): .*; what is staged is kept, run again with a credential that",
+        ),
         (("commit", DROPPED_BEFORE), OutputBusyError, "storage does not answer"),
         (("lease", Status(code=403)), OutputError, r"refused the credential \(the test\)"),
         (("write", Status(code=403, word="AuthenticationFailed")), OutputError, "AuthenticationFailed"),
