@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import DeploymentError, ScorelineError, UsageError
 from runtime.findings import Notebook
 from runtime.job import asked_record, refuse_output_in_input
-from runtime.options import Options
+from runtime.options import ACCESSES, Options
 from runtime.output import Output, output_of
 from runtime.receipt import inputs_digest
 from runtime.record import JobRecord
@@ -21,7 +21,7 @@ from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.files import InputSpec, Listing
 from scoring.specs import COLUMN_TYPES, ColumnSpec
 
-__all__ = ["check_model", "check_options", "check_output", "check_requirements", "signed_columns"]
+__all__ = ["check_input", "check_model", "check_options", "check_output", "check_requirements", "signed_columns"]
 
 Target = ModelTarget | ScriptTarget
 WARNING = "warning: "
@@ -35,14 +35,28 @@ def check_options(given: dict[str, Any], notes: Notebook) -> Options | None:
         for problem in error.problems if isinstance(error, DeploymentError) else (str(error),):
             notes.error(problem)
         return None
+    reached = _how_reached(options)
+    said = [text for text in options.notices if text not in reached]
     # the last that a deployment says is by which rule it is scored
-    warnings = options.notices[:-1] if options.deployment else options.notices
-    for text in warnings:
+    rule = said.pop() if options.deployment else ""
+    for text in said:
         notes.warning(text.removeprefix(WARNING))
     if options.deployment:
-        notes.ok(f"{options.deployment}: {options.notices[-1]}")
+        notes.ok(f"{options.deployment}: {rule}")
         notes.checked["deployment"] = options.deployment
+    for text in reached:
+        notes.ok(text)
     return options
+
+
+def _how_reached(options: Options) -> list[str]:
+    """Say by which credential each container is reached."""
+    accesses = [access for name in ACCESSES if (access := getattr(options, name)) is not None]
+    if not accesses:
+        return []
+    from runtime.credentials import told
+
+    return list(dict.fromkeys(map(told, accesses)))
 
 
 def check_model(options: Options, stack: ExitStack, notes: Notebook) -> Target | None:
@@ -86,6 +100,23 @@ def check_requirements(options: Options, target: Target, notes: Notebook) -> Non
         notes.warning(describe(found))
 
 
+def check_input(options: Options, notes: Notebook) -> bool:
+    """See whether an input on storage can be listed and read."""
+    try:
+        _check_places(replace(options, output_access=None))
+    except ScorelineError as error:
+        notes.error(str(error))
+        return False
+    return True
+
+
+def _check_places(options: Options) -> None:
+    if options.input_access is not None or options.output_access is not None:
+        from runtime.storage_check import check_places
+
+        check_places(options)
+
+
 def check_output(
     options: Options, target: Target | None, spec: InputSpec | None, listing: Listing | None, notes: Notebook
 ) -> None:
@@ -96,6 +127,7 @@ def check_output(
             refuse_output_in_input(output, spec)
         if options.output_access is None:
             _refuse_unwritable(output)
+        _check_places(replace(options, input_access=None))
         if target is not None and not options.restart:
             _check_what_is_there(options, target, output, listing, notes)
     except ScorelineError as error:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from runtime.account import Account, FileAccount
-from runtime.errors import InputError
+from runtime.errors import InputError, UsageError
 from runtime.findings import Notebook, listed, number
+from runtime.options import ELSEWHERE
 from runtime.recounting import Recount, conclude
 from scoring.files import local_path
 from scoring.rows import Dialect
@@ -19,8 +20,14 @@ __all__ = ["check_input", "input_root"]
 
 
 def input_root(given: str, account: Account) -> str | None:
-    """Return the folder that the names of input files are below, if it is known."""
+    """Return the folder that the names of input files are below, if it is known and on disk.
+
+    Raises:
+        UsageError: what is given is not on disk.
+    """
     path = ""
+    if ELSEWHERE.match(given):
+        raise UsageError("--input: input files are looked at on disk only; download them, or leave --input out")
     if given:
         path = local_path(given)
     elif account.input:

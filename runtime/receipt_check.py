@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.account import KINDS, Account, find_output, read_account
 from runtime.errors import ScorelineError, UsageError
+from runtime.fetched_output import fetched, is_elsewhere
 from runtime.findings import Findings, Notebook, Tell, number
 from runtime.input_check import check_input, input_root
 from runtime.quarantine_check import count_quarantine
@@ -29,7 +30,7 @@ def check_receipt(
     """Recount an output and compare it with its receipt.
 
     Args:
-        output: the folder of a score file, the score file, or the receipt.
+        output: the folder of a score file, the score file, or the receipt; on storage they are fetched first.
         input: where the input files are now; else they are looked for where the receipt says, if it does.
         recount_input: count their rows as well.
         tell: called with each finding as soon as it is known.
@@ -42,11 +43,28 @@ def check_receipt(
         UsageError: the input is to be counted, and nobody says where it is.
         ScorelineError: a file cannot be read, or its rows cannot be counted.
     """
-    found = find_output(local_path(os.fspath(output)))
+    text = os.fspath(output)
+    if not is_elsewhere(text):
+        return _checked(local_path(text), os.fspath(input), tell, recount_input=recount_input)
+    with fetched(text) as copy:
+        told = None if tell is None else lambda kind, sentence: tell(kind, copy.shown(sentence))
+        try:
+            findings = _checked(copy.path, os.fspath(input), told, recount_input=recount_input)
+        except ScorelineError as error:
+            raise type(error)(copy.shown(str(error))) from None
+        return Findings(
+            errors=tuple(map(copy.shown, findings.errors)),
+            warnings=tuple(map(copy.shown, findings.warnings)),
+            checked=copy.shown(findings.checked),
+        )
+
+
+def _checked(path: str, given: str, tell: Tell | None, *, recount_input: bool) -> Findings:
+    found = find_output(path)
     account = read_account(found)
-    root = input_root(os.fspath(input), account)
+    root = input_root(given, account)
     if recount_input and root is None:
-        raise UsageError("--recount-input: the receipt does not say where the input is; give --input")
+        raise UsageError(f"--recount-input: the receipt {_unknown_input(account)}; give --input")
     notes = Notebook(tell)
     notes.checked |= {"receipt": str(found.receipt_path), "score_file": None, "files": len(account.files)}
     try:
@@ -61,6 +79,11 @@ def check_receipt(
     except OSError as error:
         raise ScorelineError(f"{error.filename or found.path}: cannot be read: {error.strerror}") from None
     return notes.findings()
+
+
+def _unknown_input(account: Account) -> str:
+    where = f"says that the input is {account.input}, and rows are counted on disk only" if account.input else ""
+    return where or "does not say where the input is"
 
 
 def _count(account: Account) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from typing import IO, Any
 
-from runtime.checks import check_model, check_options, check_output, check_requirements, signed_columns
+from runtime.checks import check_input, check_model, check_options, check_output, check_requirements, signed_columns
 from runtime.errors import InputError, InterruptedJobError, ScorelineError, UsageError
 from runtime.findings import Findings, Notebook, Tell, causes_told, listed, number, sample_errors, sample_warnings
 from runtime.forkserver import end_process, open_log, start_module, worker_environment
@@ -129,7 +129,9 @@ class _Look:
         trial = self._started(target, spec)
         if target is not None:
             check_requirements(self.options, target, self.notes)
-        scanner, listing = self._listed(spec) if spec is not None else (None, None)
+        scanner, listing = None, None
+        if spec is not None and check_input(self.options, self.notes):
+            scanner, listing = self._listed(spec)
         check_output(self.options, target, spec, listing, self.notes)
         if trial is not None and not trial.load():
             trial = None
@@ -195,7 +197,7 @@ class _Look:
             trial.probe(batch, grid, len(files))
         columns = trial.columns if trial is not None else signed_columns(self.options, target)
         plan = read_plan(self.options, spec.dialect, columns=columns, values=self.values)
-        samples = self._sampled(plan, files)
+        samples = self._sampled(plan, spec, files)
         if trial is None or batch is None:
             return None
         seconds = trial.score(batch, causes_told(samples))
@@ -233,7 +235,7 @@ class _Look:
             self.notes.error("the input has no rows to score")
         return grid, None
 
-    def _sampled(self, plan: ReadPlan, files: Sequence[InputFile]) -> list[Sampled]:
+    def _sampled(self, plan: ReadPlan, spec: InputSpec, files: Sequence[InputFile]) -> list[Sampled]:
         """Have a process look into the files, or into some of very many."""
         chosen = _spread([file for file in files if not file.problem], SAMPLED_FILES)
         samples: list[Sampled] = []
@@ -243,7 +245,7 @@ class _Look:
                 environment = worker_environment(1)
                 process = start_module("scoring.sample", theirs.fileno(), environment=environment, log=self.log)
             try:
-                ours.send(Order(files=tuple(chosen), plan=plan, folder=self.folder))
+                ours.send(Order(files=tuple(chosen), plan=plan, folder=self.folder, input=spec))
                 samples += (ours.recv() for _ in chosen)
             except (EOFError, OSError):
                 self.notes.error("the process that looks into files ended unexpectedly; --debug shows what it said")

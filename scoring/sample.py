@@ -1,7 +1,8 @@
 """Look into input files before a job: their columns, their first and last rows, whether they can be read.
 
 A process of its own does this, for it loads what the driver must not. A piece of a large CSV file is written as a file
-of its own, and then cut and read as any other is: what fits is decided where a job decides it.
+of its own, and then cut and read as any other is: what fits is decided where a job decides it. Of what lies on storage
+not more than that is fetched.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from scoring.cells import Cell, InputFile, Slice
 from scoring.errors import InputError
-from scoring.files import DecodedStream, is_compressed
+from scoring.files import InputSpec, is_compressed
 from scoring.lifetime import die_with_parent
 from scoring.rows import Dialect, split_fields
+from scoring.sampled_file import Fetched, OnDisk
 from scoring.specs import ReadPlan
 
 if TYPE_CHECKING:
+    from scoring.remote_files import BlobRanges, HttpRanges
     from scoring.slices import Layout
 
-__all__ = ["Cause", "Order", "Sampled", "main", "sampled"]
+__all__ = ["Cause", "Order", "Sampled", "main", "sampled", "samples"]
 
 PIECE_BYTES = 2**20
 """What is read of each end of a large CSV file; one of twice that is read whole."""
@@ -37,6 +42,8 @@ EXAMPLES = 3
 BORDERS = 50
 BORDER_RECORDS = 20
 """A line end is taken for the end of a record when so many records behind it have the right number of fields."""
+AT_ONCE = 8
+"""So many files are looked into at once where they must be fetched."""
 
 _QUOTED = re.compile(rb'"[^"]*"')
 
@@ -49,11 +56,13 @@ class Order:
         files: the files.
         plan: how they are read; without columns only the fields of records are counted.
         folder: where pieces of files may lie for a while.
+        input: what the files are of, where they must be fetched.
     """
 
     files: tuple[InputFile, ...]
     plan: ReadPlan
     folder: str
+    input: InputSpec | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,33 +113,34 @@ class _Piece:
     first_row: int = 0
 
 
-def sampled(file: InputFile, plan: ReadPlan, folder: str) -> Sampled:
+def sampled(file: InputFile, plan: ReadPlan, folder: str, ranges: BlobRanges | HttpRanges | None = None) -> Sampled:
     """Look into one file."""
     import pyarrow as pa
 
     from scoring.scan_csv import ScanError
 
+    source = OnDisk(file) if ranges is None else Fetched(file, ranges)
     try:
         if file.format == "csv":
-            return _judged(file, _csv_pieces(file, plan.dialect, Path(folder)), plan)
+            return _judged(file, _csv_pieces(source, plan.dialect, Path(folder)), plan)
         if file.format == "parquet":
-            return _judged(file, _parquet_pieces(file, plan.dialect), plan)
-        return _opened(file)
+            return _judged(file, _parquet_pieces(source, plan.dialect, Path(folder)), plan)
+        return _opened(source)
     except OSError as error:
         return Sampled(name=file.name, problem=f"cannot be read: {error.strerror or error}")
     except (InputError, ScanError, pa.ArrowException) as error:
         return Sampled(name=file.name, problem=str(error))
 
 
-def _opened(file: InputFile) -> Sampled:
+def _opened(source: OnDisk | Fetched) -> Sampled:
     """Open an image, or what only a scoring script can read."""
-    with open(file.url, "rb") as source:
-        if file.format == "image" and file.size_bytes <= LARGE_BYTES:
-            from scoring.images import decode
+    file = source.file
+    if file.format == "image" and file.size_bytes <= LARGE_BYTES:
+        from scoring.images import decode
 
-            decode(source.read())
-        else:
-            source.read(1)
+        decode(source.read(0, file.size_bytes))
+    else:
+        source.read(0, 1)
     return Sampled(name=file.name, rows=1)
 
 
@@ -178,25 +188,25 @@ def _causes(entries: Iterable[tuple[int, dict[str, Any]]]) -> tuple[Cause, ...]:
 # CSV
 
 
-def _csv_pieces(file: InputFile, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
+def _csv_pieces(source: OnDisk | Fetched, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
     """Give the first and the last rows of a file, or all of a small one."""
-    data, whole = _first_bytes(file, dialect)
+    data, whole = _first_bytes(source, dialect)
     # what is decoded here is UTF-8 already
-    direct = dialect.direct and not is_compressed(file.name)
+    direct = dialect.direct and not is_compressed(source.file.name)
     read_as = dialect if dialect.direct else replace(dialect, encoding="utf-8")
     if whole:
         yield from _cut(data, read_as, folder)
         return
     yield from _cut(_whole_rows(data[:PIECE_BYTES], read_as), read_as, folder)
-    if direct:
-        last = _last_rows(file, data[:PIECE_BYTES], read_as)
+    if direct and source.ends_are_near:
+        last = _last_rows(source, data[:PIECE_BYTES], read_as)
         for piece in _cut(last, read_as, folder) if last else ():
             yield replace(piece, first_row=-piece.part.rows)
 
 
-def _first_bytes(file: InputFile, dialect: Dialect) -> tuple[bytes, bool]:
+def _first_bytes(source: OnDisk | Fetched, dialect: Dialect) -> tuple[bytes, bool]:
     """Read the begin of a file, decoded, and say whether that is all of it."""
-    stream = DecodedStream(file, dialect)
+    stream = source.stream(dialect)
     try:
         data = bytearray()
         while len(data) <= 2 * PIECE_BYTES:
@@ -220,16 +230,15 @@ def _whole_rows(data: bytes, dialect: Dialect) -> bytes:
     return data[: stops[-2]] if len(stops) > 1 else b""
 
 
-def _last_rows(file: InputFile, head: bytes, dialect: Dialect) -> bytes:
+def _last_rows(source: OnDisk | Fetched, head: bytes, dialect: Dialect) -> bytes:
     """Read the last rows, with the header before them; nothing where no record can be told to begin."""
     from scoring.slices import layout
 
     found = layout(head, dialect, final=False)
     if found is None:
         return b""
-    with open(file.url, "rb") as source:
-        source.seek(max(0, file.size_bytes - PIECE_BYTES))
-        tail = source.read(PIECE_BYTES)
+    size_bytes = source.file.size_bytes
+    tail = source.read(max(0, size_bytes - PIECE_BYTES), size_bytes)
     begin = _border(tail, dialect, found)
     return head[: found.skip_bytes] + tail[begin:] if begin else b""
 
@@ -279,10 +288,11 @@ def _cut(data: bytes, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
 # Parquet
 
 
-def _parquet_pieces(file: InputFile, dialect: Dialect) -> Iterator[_Piece]:
+def _parquet_pieces(source: OnDisk | Fetched, dialect: Dialect, folder: Path) -> Iterator[_Piece]:
     """Give the first and the last rows of a file, or all of a small one."""
     from scoring.row_groups import RowGroups
 
+    file = source.with_footer(str(folder / "piece.parquet"))
     parts = list(RowGroups(0, file, 1).slices())
     rows = sum(part.rows for part in parts)
     first, last = range(min(rows, PIECE_ROWS)), range(max(0, rows - PIECE_ROWS), rows)
@@ -290,6 +300,8 @@ def _parquet_pieces(file: InputFile, dialect: Dialect) -> Iterator[_Piece]:
         touched = [part for part in parts if part.first_row in wanted or wanted.start in _rows(part)]
         size_bytes = sum(part.stop - part.start for part in touched)
         looked_at = len(wanted) if size_bytes <= LARGE_BYTES else 0
+        if looked_at:
+            source.fill(file, touched[0].start, touched[-1].stop)
         # which row groups are read follows from the rows; the bytes are only for a digest that nobody asks for
         yield _Piece(
             part=replace(parts[0], stop=parts[0].start, first_row=wanted.start, rows=looked_at), dialect=dialect
@@ -300,12 +312,33 @@ def _rows(part: Slice) -> range:
     return range(part.first_row, part.first_row + part.rows)
 
 
+def samples(order: Order) -> Iterator[Sampled]:
+    """Look into all files of an order; several at once where they must be fetched."""
+    if order.input is None or not order.input.is_remote:
+        yield from (sampled(file, order.plan, order.folder) for file in order.files)
+        return
+    from scoring.remote_files import BlobRanges, HttpRanges
+
+    if order.input.access is not None:
+        ranges: BlobRanges | HttpRanges = BlobRanges(order.input.access)
+    else:
+        ranges = HttpRanges(order.input.url, order.input.query)
+        ranges.find()
+
+    def look(file: InputFile) -> Sampled:
+        with TemporaryDirectory(dir=order.folder) as folder:
+            return sampled(file, order.plan, folder, ranges)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(look, order.files)
+
+
 def main(connection: Connection) -> None:
     """Do what the driver at the other end of the pipe orders: a `Sampled` for each file, in order."""
     order: Order = connection.recv()
     try:
-        for file in order.files:
-            connection.send(sampled(file, order.plan, order.folder))
+        for each in samples(order):
+            connection.send(each)
     except (BrokenPipeError, ConnectionResetError):
         # the driver went away; whatever it wanted, it no longer does
         return
