@@ -36,7 +36,7 @@ from runtime.blob_parts import BlobParts
 from runtime.blob_publishing import BlobPaths, BlobPublishing, made_by
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import ACCOUNT, KEY_LENGTH, PartKey
-from runtime.publication import beside, read_object, receipt_bytes
+from runtime.publication import RUNNING, beside, read_object, receipt_bytes
 from runtime.score_file import IfExists, Published
 from runtime.scratch import Scratch
 from scoring.blob_access import BlobAccess
@@ -185,6 +185,19 @@ class BlobScoreFile:
                 self._epoch = self._unused_epoch()
             record = {"epoch": self._epoch, "small": self._small, "job": job}
             self._write("job.json", json.dumps(record, indent=1).encode())
+
+    def running(self) -> bytes | None:
+        """Return the mark that the last driver left; None where it ended by itself."""
+        with self._told():
+            return self._container.read(self._staging + RUNNING)
+
+    def record_running(self, mark: bytes | None) -> None:
+        """Leave the mark of a driver that runs, or take it away."""
+        with self._told():
+            if mark is None:
+                self._container.delete(self._staging + RUNNING)
+            else:
+                self._write(RUNNING, mark)
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""

@@ -40,7 +40,6 @@ from runtime.receipt import Receipt, build_receipt, header_line, inputs_digest
 from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
 from runtime.running import RunningMark, workers_after
-from runtime.score_file import ScoreFile
 from runtime.script_output import send_rest
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
@@ -222,9 +221,9 @@ class Job:
 
     def _mark(self, output: Output, engine: Engine) -> RunningMark | None:
         """Leave a mark that a killed driver leaves behind, and start with fewer workers where one did."""
-        if engine.memory is None or not isinstance(output, ScoreFile):
+        if engine.memory is None:
             return None
-        mark = RunningMark(path=output.staging_folder / "running.json", memory=engine.memory)
+        mark = RunningMark(output=output, memory=engine.memory)
         left = mark.left()
         text = ""
         if left is not None:

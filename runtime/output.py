@@ -57,6 +57,14 @@ class Output(Protocol):
         """Record the job before anything is staged for it."""
         ...
 
+    def running(self) -> bytes | None:
+        """Return the mark that the last driver left; None where it ended by itself."""
+        ...
+
+    def record_running(self, mark: bytes | None) -> None:
+        """Leave the mark of a driver that runs, or take it away."""
+        ...
+
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""
         ...

@@ -10,7 +10,12 @@ from runtime.checksums import crc32_combined
 from runtime.errors import OutputError
 from runtime.parts import PartKey
 
-__all__ = ["beside", "other_header", "quarantined", "read_object", "receipt_bytes", "sums", "taken_meanwhile"]
+__all__ = [
+    "RUNNING", "beside", "other_header", "quarantined", "read_object", "receipt_bytes", "sums", "taken_meanwhile",
+]  # fmt: skip
+
+RUNNING = "running.json"
+"""The mark of a driver that runs (`runtime.running`), beside what is staged."""
 
 
 def beside(name: str) -> tuple[str, str]:

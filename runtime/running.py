@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from runtime.errors import OutputError
 from runtime.memory import Memory, size_text
+from runtime.output import Output
 
 __all__ = ["RunningMark", "workers_after"]
 
@@ -25,14 +26,14 @@ class RunningMark:
     """The mark of one driver.
 
     Attributes:
-        path: of the file.
+        output: claimed, where the mark lies.
         memory: the limits that bind this driver.
         workers: how many it has.
         peak: the share of the memory limit that the mark tells of.
         fewer: whether these are fewer than were asked for, because memory was too little before.
     """
 
-    path: Path
+    output: Output
     memory: Memory
     workers: int = 0
     peak: float = 0.0
@@ -41,12 +42,13 @@ class RunningMark:
     def left(self) -> RunningMark | None:
         """Return the mark that a killed driver left; None where the last one ended by itself."""
         try:
-            content = json.loads(self.path.read_bytes())
+            mark = self.output.running()
+            if mark is None:
+                return None
+            content = json.loads(mark)
             workers, peak, fewer = int(content["workers"]), float(content["peak"]), bool(content["fewer"])
             return replace(self, workers=workers, peak=peak, fewer=fewer)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             # torn by the kill: all it says is that there was one
             return replace(self, workers=0, peak=1.0)
 
@@ -66,14 +68,14 @@ class RunningMark:
 
     def end(self) -> None:
         """Take the mark away: whoever comes next knows that this driver was not killed."""
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        with suppress(OutputError):
+            self.output.record_running(None)
 
     def _write(self) -> None:
-        # a mark is not worth a job; the page cache outlives a kill
-        with suppress(OSError):
+        # a mark is not worth a job
+        with suppress(OutputError):
             content = {"workers": self.workers, "peak": round(self.peak, 3), "fewer": self.fewer}
-            self.path.write_text(json.dumps(content), "ascii")
+            self.output.record_running(json.dumps(content).encode())
 
 
 def workers_after(left: RunningMark, workers: int) -> tuple[int, str]:

@@ -50,7 +50,7 @@ from runtime.disk import (
 from runtime.disk_abilities import REFUSED, DiskAbilities, find_abilities, lacks_text
 from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import ACCOUNT, LONGEST_NAME, QUARANTINE, LocalParts, PartKey, is_unfinished, is_whole
-from runtime.publication import beside, other_header, quarantined, receipt_bytes, sums, taken_meanwhile
+from runtime.publication import RUNNING, beside, other_header, quarantined, receipt_bytes, sums, taken_meanwhile
 from runtime.records import output_error, read_object, read_record, write_record
 
 __all__ = ["IfExists", "Published", "ScoreFile"]
@@ -243,6 +243,24 @@ class ScoreFile:
     def record_job(self, job: dict[str, Any]) -> None:
         """Record the job before anything is staged for it."""
         self._write(self.staging_folder / "job.json", json.dumps(job, indent=1).encode())
+
+    def running(self) -> bytes | None:
+        """Return the mark that the last driver left; None where it ended by itself."""
+        try:
+            return (self.staging_folder / RUNNING).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise output_error(self.staging_folder, error) from None
+
+    def record_running(self, mark: bytes | None) -> None:
+        """Leave the mark of a driver that runs, or take it away."""
+        path = self.staging_folder / RUNNING
+        try:
+            # written in place: the page cache outlives a kill, and a torn mark is one
+            path.unlink(missing_ok=True) if mark is None else path.write_bytes(mark)
+        except OSError as error:
+            raise output_error(path, error) from None
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""

@@ -24,6 +24,7 @@ from runtime.errors import OutputBusyError, OutputError
 from runtime.holder import described, is_dead, this_process
 from runtime.parts import ACCOUNT, QUARANTINE, PartKey
 from runtime.publication import (
+    RUNNING,
     beside,
     other_header,
     quarantined,
@@ -150,6 +151,17 @@ class StoreScoreFile:
         """Record the job before anything is staged for it."""
         with self._told():
             self._write(f"{self._staging}/job.json", json.dumps(job, indent=1).encode())
+
+    def running(self) -> bytes | None:
+        """Return the mark that the last driver left; None where it ended by itself."""
+        with self._told():
+            return self._read(f"{self._staging}/{RUNNING}")
+
+    def record_running(self, mark: bytes | None) -> None:
+        """Leave the mark of a driver that runs, or take it away."""
+        with self._told():
+            path = f"{self._staging}/{RUNNING}"
+            self._delete(path) if mark is None else self._write(path, mark)
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the output's columns, as far as they are known."""

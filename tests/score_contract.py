@@ -413,6 +413,20 @@ def test_claim_that_staged_nothing_leaves_nothing(place: Place) -> None:
     assert place.names() == set()
 
 
+def test_mark_of_a_driver_stays_until_it_is_taken_away(place: Place) -> None:
+    """Whoever claims next finds it, and nobody does once it was taken away."""
+    first = place.output()
+    first.claim()
+    assert first.running() is None
+    first.record_running(b"one")
+    first.record_running(b"two")
+    assert first.running() == b"two"
+    first.record_running(None)
+    first.record_running(None)
+    assert first.running() is None
+    first.release()
+
+
 def test_claim_of_a_process_that_died_ends(place: Place) -> None:
     """Killed, a driver holds nothing any more; what it recorded is there."""
 
