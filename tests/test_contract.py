@@ -853,9 +853,9 @@ def test_4_3_summary_only_needs_a_script(ran: Callable[[Job], Ran]) -> None:
     ("job", "words"),
     [
         row(
-            "7.1-16-blob-is-not-read-yet",
-            Job(arguments=("--input", "https://a.blob.core.windows.net/c/p?sv=1&sig=abc")),
-            "https://a.blob.core.windows.net/c/p",
+            "7.1-16-blob-of-no-account",
+            Job(arguments=("--input", "https://no-such-account.blob.core.windows.net/c/p?sv=1&sig=abc")),
+            "no-such-account",
         ),
         row("7.2-folder-said-to-be-a-file", Job(arguments=("--input", "in", "--input-type", "uri_file")),
             "in is a folder"),
