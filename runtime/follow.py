@@ -13,7 +13,7 @@ from runtime.engines import Engine, Failed, LoadFailed, Ready, Reduced, Score, S
 from runtime.logs import JobLogs
 from runtime.progress import UNNAMED, Progress
 from runtime.running import RunningMark
-from scoring.cells import MiniBatch
+from scoring.cells import InputFile, MiniBatch
 
 __all__ = ["Following", "Report", "named"]
 
@@ -83,8 +83,10 @@ class Following:
         self._looked = time.monotonic()
         self._slow: set[tuple[int, int]] = set()
 
-    def begin(self, dispatch: Dispatch, *, unit: str) -> None:
-        """Follow a dispatch that is about to run."""
+    def begin(self, dispatch: Dispatch, files: Sequence[InputFile], *, unit: str) -> None:
+        """Follow a dispatch of some files that is about to run."""
+        self.report.files = len(files)
+        self.report.bytes_total = sum(file.size_bytes for file in files)
         self._dispatch = dispatch
         self.report.progress = dispatch.progress
         self.report.estimated_rows = dispatch.grid.estimated_rows

@@ -44,7 +44,7 @@ from runtime.script_output import send_rest
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
 from scoring.files import InputSpec, Listing, local_path
-from scoring.scan import Begin, ScanEnd, StagedCells, StagedCover
+from scoring.scan import Begin, Grid, ScanEnd, StagedCells, StagedCover
 
 __all__ = ["Job", "Report", "asked_record", "refuse_output_in_input", "run", "run_limited"]
 
@@ -175,22 +175,17 @@ class Job:
         staged = output.staged(record.fingerprint_bytes) if output.header() or not named else []
         grid = scanner.begin(replace(self._begin(output, record.cell_rows, staged), steady=steady))
         record = replace(record, cell_rows=grid.cell_rows)
+        plan = self._plan(grid, listing, engine, by_file=target.by_file)
+        output.expect(plan.most_batches)
         output.record_job(record.to_json())
         mark = self._mark(output, engine)
         if mark is not None:
             stack.callback(mark.end)
         engine.start(setup := self._setup(record, target, spec, output))
-        estimated_cells = grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files)
         dispatch = Dispatch(
             engine=engine,
             scanner=scanner,
-            plan=Plan(
-                listing.files,
-                workers=engine.workers,
-                cells_per_batch=options.files_per_mini_batch or options.cells_per_mini_batch,
-                estimated_cells=estimated_cells,
-                by_folder=target.by_file,
-            ),
+            plan=plan,
             progress=self._progress(output),
             output=output,
             record=record,
@@ -204,9 +199,7 @@ class Job:
             stall_s=options.stall_s,
             observer=self._following,
         )
-        self._following.begin(dispatch, unit="files" if target.by_file else "rows")
-        self._report.files = len(listing.files)
-        self._report.bytes_total = sum(file.size_bytes for file in listing.files)
+        self._following.begin(dispatch, listing.files, unit="files" if target.by_file else "rows")
         if staged:
             self._notice(resuming_text(staged, grid.estimated_rows))
         self._signals_wait = True
@@ -218,6 +211,15 @@ class Job:
             engine.close()
             send_rest(setup.scorer)
         return self._publish(output, dispatch, listing, target)
+
+    def _plan(self, grid: Grid, listing: Listing, engine: Engine, *, by_file: bool) -> Plan:
+        return Plan(
+            listing.files,
+            workers=engine.workers,
+            cells_per_batch=self._options.files_per_mini_batch or self._options.cells_per_mini_batch,
+            estimated_cells=grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files),
+            by_folder=by_file,
+        )
 
     def _mark(self, output: Output, engine: Engine) -> RunningMark | None:
         """Leave a mark that a killed driver leaves behind, and start with fewer workers where one did."""

@@ -28,6 +28,10 @@ class Output(Protocol):
         """Where the score file is, without any secret."""
         ...
 
+    def expect(self, parts: int) -> None:
+        """Say how many parts there may be, before the job is recorded."""
+        ...
+
     @property
     def staging(self) -> PartStore:
         """Where workers stage, once the job is recorded: plain data."""

@@ -142,6 +142,12 @@ class Plan:
         return self._found if self.complete else max(self._found, self._estimated_cells)
 
     @property
+    def most_batches(self) -> int:
+        """How many mini-batches there may be, as far as that is known before the input was read."""
+        files = len(self._files) if self._by_folder else 0
+        return -(-max(files, self._estimated_cells) // max(self._fixed, 1))
+
+    @property
     def file_count(self) -> int:
         """How many input files there are."""
         return len(self._files)

@@ -120,6 +120,9 @@ class ScoreFile:
         """Where the score file is."""
         return str(self.path)
 
+    def expect(self, parts: int) -> None:
+        """Take any number of parts: a folder holds them all."""
+
     @property
     def staging(self) -> LocalParts:
         """Where workers stage."""

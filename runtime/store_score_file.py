@@ -79,6 +79,9 @@ class StoreScoreFile:
     def _url(protocol: str, path: str) -> str:
         return f"{protocol}://{path.lstrip('/') if protocol != 'file' else path}"
 
+    def expect(self, parts: int) -> None:
+        """Take any number of parts: a folder holds them all."""
+
     @property
     def staging(self) -> StoreParts:
         """Where workers stage."""
