@@ -209,7 +209,7 @@ class Job:
         if target.by_file:
             # what its shutdown function writes belongs to the output
             engine.close()
-            send_rest(setup.scorer)
+            send_rest(setup.scorer, options)
         return self._publish(output, dispatch, listing, target)
 
     def _plan(self, grid: Grid, listing: Listing, engine: Engine, *, by_file: bool) -> Plan:

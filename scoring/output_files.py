@@ -2,12 +2,9 @@
 
 Before a mini-batch counts as done, all files of the folder that are new or changed are sent, and those that are gone
 are deleted there; once more when the script has shut down. All workers share the folder, and a log beside it that says
-what was sent, so that nothing is sent twice. A file says in its metadata which job wrote it: one that goes on after a
-kill, maybe on another machine, fetches its files first (`fetch`), for scripts may append to them.
-
-As a process of its own (``python -m scoring.output_files``) this takes its order from standard input: JSON with the
-`OutputFolder`, what to do (send or fetch), and the parent. What went wrong is the last line of standard error; exit
-code 2 says that it will go wrong again, 75 that it may be tried later.
+what was sent, so that nothing is sent twice; of one file only one worker at a time sends. A file says in its metadata
+which job wrote it: one that goes on after a kill, maybe on another machine, fetches its files first
+(`scoring.move_output`), for scripts may append to them.
 """
 
 from __future__ import annotations
@@ -16,21 +13,21 @@ import fcntl
 import json
 import os
 import stat
-import sys
+import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.blob_access import BlobAccess, container_client
-from scoring.errors import PredictionError, ScorelineError, StorageError
-from scoring.lifetime import die_with_parent
+from scoring.errors import PredictionError, StorageError
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
 
-__all__ = ["OutputFiles", "OutputFolder", "fetch"]
+__all__ = ["MARK", "OutputFiles", "OutputFolder", "told"]
 
 AT_ONCE = 4
 BLOCK_BYTES = 8 * 2**20
@@ -38,12 +35,12 @@ MOST_BLOCKS = 40_000
 TICK_NS = 10_000_000
 """A file written within the last tick of the kernel's clock may be written again without another time on it."""
 MARK = "scoreline_job"
-REFUSED = 2
-TRY_LATER = 75
 THROTTLED = 429
 
+LOCKS = 256
 Seen = tuple[int, int, int]
 """Size, and times of the last change of content and of anything, by which a file is known to be the same."""
+UNSETTLED: Seen = (-1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +49,7 @@ class OutputFolder:
 
     Attributes:
         path: of the folder, which is there.
-        log: path of the log of what was sent, outside of the folder.
+        sent: path of a folder elsewhere, with the log of what was sent.
         access: how the container is reached.
         prefix: what the names of the blobs begin with: a path with a slash at its end, or nothing.
         taken: names in the folder that are the job's own, or begin so where they end with a slash.
@@ -60,7 +57,7 @@ class OutputFolder:
     """
 
     path: str
-    log: str
+    sent: str
     access: BlobAccess = field(repr=False)
     prefix: str
     taken: tuple[str, ...]
@@ -72,8 +69,10 @@ class OutputFiles:
 
     def __init__(self, folder: OutputFolder) -> None:
         self._folder = folder
+        self._log = os.path.join(folder.sent, "log")
         self._known: dict[str, Seen | None] = {}
         self._read_to = 0
+        self._reading = threading.Lock()
         self._opened: tuple[int, ContainerClient] | None = None
 
     def send(self) -> None:
@@ -85,63 +84,84 @@ class OutputFiles:
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        with self._locked() as log:
-            settled_ns = time.time_ns() - TICK_NS
-            found = self._found()
-            if not self._changed(found) and not self._gone(found):
-                return
-            if any(found[name][2] > settled_ns for name in self._changed(found)):
-                time.sleep(TICK_NS / 1e9)
-                settled_ns = time.time_ns() - TICK_NS
-                found = self._found()
-            changed = self._changed(found)
-            for name in changed:
-                self._check(name)
+        changed, gone = self.left()
+        for name in changed:
+            self._check(name)
+        if changed or gone:
             self._client()
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                for name, sent in zip(changed, pool.map(self._send, changed), strict=True):
-                    # one that others are writing just now is sent again
-                    if sent and found[name][2] <= settled_ns:
-                        self._note(log, name, found[name])
-            for name in self._gone(found):
-                self._ask(name, lambda blob: blob.delete_blob(), missing_ok=True)
-                self._note(log, name, None)
+                list(pool.map(self._bring, [*changed, *gone]))
 
-    def left(self) -> bool:
-        """Tell whether something is not sent yet."""
-        with self._locked():
-            found = self._found()
-            return bool(self._changed(found) or self._gone(found))
+    def left(self) -> tuple[list[str], list[str]]:
+        """Return the files that are not as they were sent, and those that were sent and are gone."""
+        self._read_log()
+        found = self._found()
+        changed = sorted(name for name, seen in found.items() if self._known.get(name) != seen)
+        return changed, sorted(name for name, seen in self._known.items() if seen is not None and name not in found)
 
     def note(self, name: str) -> None:
         """Note that a file is the same as on storage."""
-        with self._locked() as log:
-            self._note(log, name, _seen(os.path.join(self._folder.path, name)))
+        self._note(name, _seen(os.path.join(self._folder.path, name)))
+
+    def _bring(self, name: str) -> None:
+        """Make storage have one file as it is now."""
+        path = os.path.join(self._folder.path, name)
+        with self._locked(name):
+            # another worker may have done it meanwhile
+            self._read_log()
+            settled_ns = time.time_ns() - TICK_NS
+            seen = _seen(path)
+            if seen is not None and seen[2] > settled_ns:
+                time.sleep(TICK_NS / 1e9)
+                settled_ns = time.time_ns() - TICK_NS
+                seen = _seen(path)
+            if seen == self._known.get(name):
+                return
+            if seen is None or not self._send(name):
+                self._ask(name, lambda blob: blob.delete_blob(), missing_ok=True)
+                self._note(name, None)
+            else:
+                # one that others are writing just now is sent again
+                self._note(name, seen if seen[2] <= settled_ns else UNSETTLED)
 
     @contextmanager
-    def _locked(self) -> Iterator[IO[bytes]]:
-        """Be the only one that looks, and know all that was sent: the lock ends with the process."""
+    def _locked(self, name: str) -> Iterator[None]:
+        """Be the only one that sends a file: the lock ends with the process."""
+        number = zlib.crc32(name.encode("utf-8", "surrogateescape")) % LOCKS
         try:
-            log = open(self._folder.log, "a+b")  # noqa: SIM115 (closed below)
+            lock = open(os.path.join(self._folder.sent, str(number)), "ab")  # noqa: SIM115 (closed below)
         except OSError as error:
-            raise StorageError(f"{self._folder.log}: cannot be written: {error.strerror}") from None
-        with log:
-            fcntl.flock(log, fcntl.LOCK_EX)
-            log.seek(self._read_to)
-            for line in log:
+            raise StorageError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _read_log(self) -> None:
+        """Learn what was sent since."""
+        with self._reading:
+            try:
+                with open(self._log, "rb") as log:
+                    log.seek(self._read_to)
+                    data = log.read()
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise StorageError(f"{self._log}: cannot be read: {error.strerror}") from None
+            whole = data.rfind(b"\n") + 1
+            for line in data[:whole].splitlines():
                 # whoever was killed may have left half a line
-                if line.endswith(b"]\n"):
+                with suppress(ValueError):
                     name, *seen = json.loads(line)
                     self._known[name] = (seen[0], seen[1], seen[2]) if seen else None
-            self._read_to = log.tell()
-            try:
-                yield log
-            finally:
-                log.flush()
+            self._read_to += whole
 
-    def _note(self, log: IO[bytes], name: str, seen: Seen | None) -> None:
-        self._known[name] = seen
-        log.write(b"\n" + json.dumps([name, *(seen or ())]).encode() + b"\n")
+    def _note(self, name: str, seen: Seen | None) -> None:
+        line = b"\n" + json.dumps([name, *(seen or ())]).encode() + b"\n"
+        try:
+            with open(self._log, "ab", buffering=0) as log:
+                log.write(line)
+        except OSError as error:
+            raise StorageError(f"{self._log}: cannot be written: {error.strerror}") from None
 
     def _found(self) -> dict[str, Seen]:
         """Look at the files of the folder."""
@@ -167,12 +187,6 @@ class OutputFiles:
                 except OSError as error:
                     raise StorageError(f"{error.filename}: cannot be read: {error.strerror}") from None
         return found
-
-    def _changed(self, found: dict[str, Seen]) -> list[str]:
-        return sorted(name for name, seen in found.items() if self._known.get(name) != seen)
-
-    def _gone(self, found: dict[str, Seen]) -> list[str]:
-        return sorted(name for name, seen in self._known.items() if seen is not None and name not in found)
 
     def _check(self, name: str) -> None:
         """Refuse a name that a file cannot have on storage.
@@ -249,10 +263,10 @@ class OutputFiles:
         return self._opened[1]
 
     def _told(self, name: str, error: Exception) -> StorageError:
-        return _told(f"{self._folder.access.url_of(self._folder.prefix + name)}: cannot be written", error)
+        return told(f"{self._folder.access.url_of(self._folder.prefix + name)}: cannot be written", error)
 
 
-def _told(what: str, error: Exception) -> StorageError:
+def told(what: str, error: Exception) -> StorageError:
     """Say what storage answered, in our words: the library's may hold an address with its query."""
     status, code = getattr(error, "status_code", None), getattr(error, "error_code", None)
     code = getattr(code, "value", code) or type(error).__name__
@@ -266,64 +280,12 @@ def _blocks(ids: list[str]) -> list[Any]:
     return [BlobBlock(each) for each in ids]
 
 
-def _seen(path: str) -> Seen:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def fetch(folder: OutputFolder) -> int:
-    """Fetch what the script of this job wrote before it was stopped; return how many files it is.
-
-    Raises:
-        StorageError: storage refuses it or does not answer, or the disk fails.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from azure.core.exceptions import AzureError
-
-    files = OutputFiles(folder)
-
-    def get(name: str) -> None:
-        target = os.path.join(folder.path, name)
-        try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "xb") as file:
-                client.download_blob(folder.prefix + name, max_concurrency=1).readinto(file)
-        except AzureError as error:
-            raise _told(f"{folder.access.url_of(folder.prefix + name)}: cannot be read", error) from None
-        except OSError as error:
-            raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from None
-
-    with container_client(folder.access) as client, ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            listed = client.list_blobs(name_starts_with=folder.prefix or None, include=["metadata"])
-            ours = [blob.name for blob in listed if (blob.metadata or {}).get(MARK) == folder.mark]
-        except AzureError as error:
-            raise _told(f"{folder.access.url_of(folder.prefix)}: cannot be listed", error) from None
-        names = [name.removeprefix(folder.prefix) for name in ours]
-        names = [name for name in names if not {"", ".", ".."} & set(name.split("/"))]
-        list(pool.map(get, names))
-    for name in names:
-        files.note(name)
-    return len(names)
-
-
-def main() -> int:
-    """Do what the order on standard input says."""
-    order = json.load(sys.stdin)
-    die_with_parent(order["parent"])
-    given = order["folder"]
-    folder = OutputFolder(**{**given, "access": BlobAccess(**given["access"]), "taken": tuple(given["taken"])})
+def _seen(path: str) -> Seen | None:
+    """Look at a file; None where there is none."""
     try:
-        if order["do"] == "fetch":
-            fetch(folder)
-        else:
-            OutputFiles(folder).send()
-    except ScorelineError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
-        return TRY_LATER if isinstance(error, StorageError) else REFUSED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if stat.S_ISREG(status.st_mode) else None

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from azure.storage.blob import generate_container_sas
 
 from runtime import run
-from runtime.errors import ScorelineError, exit_code
+from runtime.errors import OutputBusyError, ScorelineError, exit_code
 from scoring.blob_access import BlobAccess, container_client
 from tests.azure.azurite import ACCOUNT, KEY, Azurite
+from tests.azure.fault_proxy import DROPPED_AFTER, DROPPED_BEFORE, Fault, FaultProxy, Request, Status
 from tests.faults.script_jobs import wait_for_orphans
 from tests.faults.scripts import scoring_script
 
@@ -232,6 +234,92 @@ def test_files_of_the_job_are_not_overwritten(make: Callable[..., Job], action: 
         job.run()
     assert exit_code(caught.value) == 1
     assert b"mine" not in job.blobs().values()
+
+
+FAULTS: dict[str, tuple[Fault, ...]] = {
+    "busy": (Status(code=503, retry_after_s=0), Status(code=500)),
+    "throttling": (Status(code=429),),
+    "dropped": (DROPPED_BEFORE, DROPPED_AFTER),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_sending_is_tried_again(make: Callable[..., Job], azurite: Azurite, case: str) -> None:
+    """Whatever storage does to a request of a file, the file is there in the end, and the script ran once."""
+    left = dict.fromkeys((f"{name}.out" for name in FILES[:2]), FAULTS[case])
+    lock = threading.Lock()
+
+    def rule(request: Request) -> Fault:
+        name = request.target.partition("?")[0].rpartition("/")[2]
+        with lock:
+            if request.method != "PUT" or not left.get(name):
+                return None
+            fault, *others = left[name]
+            left[name] = tuple(others)
+            return fault
+
+    with FaultProxy(azurite.port, rule) as proxy:
+        job = make(scoring_script(WRITES), files=FILES[:4])
+        job.options["output"] = azurite.access(job.access.container, port=proxy.port).url_of("out/")
+        job.run()
+    assert not any(left.values())
+    blobs = job.written()
+    blobs.pop("predictions.csv")
+    assert blobs == {name: WRITTEN[name] for name in (f"{each}.out" for each in FILES[:4])}
+    assert len(job.calls) == 4
+
+
+@pytest.mark.parametrize("name", ["02.txt.out", "last"])
+def test_storage_that_refuses(
+    make: Callable[..., Job], azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What cannot be sent stops the job, which nothing was published of; the same command goes on, with all files."""
+    monkeypatch.chdir(tmp_path)
+    top = f"""
+        def shutdown():
+            with open(os.path.join({OUTPUT}, "last"), "w") as out:
+                out.write("words")
+    """
+    refusing = [name]
+
+    def rule(request: Request) -> Fault:
+        target = request.target.partition("?")[0].rpartition("/")[2]
+        return Status(code=403) if request.method == "PUT" and target in refusing else None
+
+    with FaultProxy(azurite.port, rule) as proxy:
+        job = make(scoring_script(WRITES, top=top), files=FILES[:4], workers=1)
+        job.options["output"] = azurite.access(job.access.container, port=proxy.port).url_of("out/")
+        with pytest.raises(OutputBusyError, match=f"/out/{name}: cannot be written: storage answers 403") as caught:
+            job.run()
+        assert "run again to go on" in str(caught.value)
+        assert "predictions.csv" not in job.blobs()
+        refusing.clear()
+        receipt = job.run()
+    blobs = job.written()
+    assert blobs.pop("last") == b"words"
+    blobs.pop("predictions.csv")
+    assert blobs == {each: WRITTEN[each] for each in (f"{each}.out" for each in FILES[:4])}
+    assert not list(tmp_path.rglob("unsent*"))
+    assert receipt["invocation"]["resumed"] == (2 if name.startswith("0") else 4)
+
+
+def test_only_what_changed_is_sent(make: Callable[..., Job], azurite: Azurite) -> None:
+    """However many workers look, each file is sent once."""
+    sent: list[str] = []
+
+    def rule(request: Request) -> Fault:
+        if request.method == "PUT" and ".out" in request.target:
+            sent.append(request.target.partition("?")[0].rpartition("/")[2])
+        return None
+
+    with FaultProxy(azurite.port, rule) as proxy:
+        files = tuple(f"{number:02}.txt" for number in range(20))
+        job = make(scoring_script("    import time\n    time.sleep(0.05)\n" + WRITES), files=files, workers=3)
+        job.options["output"] = azurite.access(job.access.container, port=proxy.port).url_of("out/")
+        job.run()
+    # one that another worker was writing just then is sent again
+    assert sorted(set(sent)) == [f"{name}.out" for name in files]
+    assert len(sent) <= len(files) + 4
 
 
 def test_no_signature_in_the_logs_of_a_script(make: Callable[..., Job]) -> None:
