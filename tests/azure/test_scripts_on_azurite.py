@@ -140,6 +140,24 @@ def test_files_are_seen_as_on_disk(make: Callable[..., Job]) -> None:
     assert receipt["rows"] == {"read": 12, "scored": 12, "quarantined": 0, "given_up": 0}
 
 
+def test_copies_are_bounded(make: Callable[..., Job]) -> None:
+    """No more lies on disk than the spool may hold and a file; what is scored goes."""
+    body = """
+        root = mini_batch[0].split("-files/")[0].rpartition("/")[0]
+        time.sleep(0.1)
+        sizes = [os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(root) for name in names]
+        return [f"{sum(sizes)} {len(open(mini_batch[0]).read())}"]
+    """
+    job = make(scoring_script(body, top="import time"), files=(), spool_bytes=300_000)
+    with container_client(job.access) as client:
+        for number in range(24):
+            client.upload_blob(f"in/{number:02}.txt", "x" * 100_000)
+    job.run()
+    lines = job.blobs()["predictions.csv"].decode().splitlines()
+    assert [line.split()[1] for line in lines] == ["100000"] * 24
+    assert max(int(line.split()[0]) for line in lines) <= 500_000
+
+
 @pytest.mark.parametrize("action", ["append_row", "summary_only"])
 def test_written_files_are_kept(make: Callable[..., Job], action: str) -> None:
     """What a script writes into the output folder lies below the output on storage, and a rerun does nothing."""
