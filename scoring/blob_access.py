@@ -73,7 +73,10 @@ def container_client(access: BlobAccess) -> ContainerClient:
     """Make a client that stages and publishes; one for each process, never carried over a fork."""
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
     from azure.storage.blob import ContainerClient, ExponentialRetry
+    from urllib3.connection import HTTPConnection
 
+    # whoever sets it for all connections of http.client, as a script may, prints whole addresses and headers
+    HTTPConnection.debuglevel = 0
     credential: Any = None
     if access.kind == "account_key":
         # the client would guess the account from the host, wrongly for a private link or a zone

@@ -42,7 +42,7 @@ MARK = "SCORELINE_TORTURE"
 PATIENCE_S = 120.0
 MOST_STARTS = 12
 """A job that is killed so often is then left in peace."""
-VICTIMS = ("driver", "scanner", "forkserver", "worker", "worker", "all")
+VICTIMS = ("driver", "scanner", "fetcher", "forkserver", "worker", "worker", "all")
 ADDED_S = 0.7
 """What storage adds to a start: a fetched model, a look at the places."""
 
@@ -240,9 +240,19 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def strike(driver: psutil.Process, mark: str, rng: random.Random) -> str:
-    """Kill something; say what."""
-    victim = rng.choice(VICTIMS)
+    """Kill something of what there is; say what."""
     with suppress(psutil.NoSuchProcess):
+        children = driver.children()
+        servers = [each for each in children if "runtime.forkserver" in _words(each)]
+        there = {
+            "driver": [driver],
+            "all": [driver],
+            "scanner": [each for each in children if "scoring.scanner" in _words(each)],
+            "fetcher": [each for each in children if "scoring.fetch_blobs" in _words(each)],
+            "forkserver": servers,
+            "worker": [worker for server in servers for worker in server.children()],
+        }
+        victim = rng.choice([each for each in VICTIMS if there[each]])
         if victim == "driver":
             how = rng.choice(("SIGKILL", "SIGKILL", "SIGTERM", "SIGSTOP"))
             driver.send_signal(signal.Signals[how])
@@ -255,17 +265,8 @@ def strike(driver: psutil.Process, mark: str, rng: random.Random) -> str:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             return victim
-        children = driver.children()
-        servers = [each for each in children if "runtime.forkserver" in _words(each)]
-        fetching = [each for each in children if "scoring.fetch_blobs" in _words(each)]
-        chosen = {
-            "scanner": [each for each in children if "scoring.scanner" in _words(each)],
-            "forkserver": servers,
-            "worker": [worker for server in servers for worker in server.children()],
-        }[victim] or fetching
-        if chosen:
-            rng.choice(chosen).kill()
-            return "fetching" if chosen is fetching else victim
+        rng.choice(there[victim]).kill()
+        return victim
     return "nothing"
 
 

