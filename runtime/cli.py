@@ -389,7 +389,9 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
         return None
     if not forks(options.get("engine", "local")) or not os.path.isfile(os.path.join(model, "MLmodel")):
         return None
-    return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug))
+    # workers stage there, each with a client of its own
+    also = ("azure.storage.blob",) if "://" in (options.get("output") or "") else ()
+    return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug), also=also)
 
 
 @scoreline.command(context_settings=HELP)

@@ -132,7 +132,13 @@ class ForkServer:
     """
 
     def __init__(
-        self, model_path: str, *, threads: int, log: IO[bytes], environment: Mapping[str, str] | None = None
+        self,
+        model_path: str,
+        *,
+        threads: int,
+        log: IO[bytes],
+        environment: Mapping[str, str] | None = None,
+        also: tuple[str, ...] = (),
     ) -> None:
         self.log = log
         self.threads = threads
@@ -140,7 +146,7 @@ class ForkServer:
         self.pids: dict[int, int] = {}
         self.statuses: dict[int, int] = {}
         self.starts = 0
-        self._model_path = model_path
+        self._arguments = (model_path, *also)
         self._unread = b""
         self._start()
 
@@ -149,7 +155,7 @@ class ForkServer:
         with theirs:
             environment = {**worker_environment(self.threads), **self._environment}
             self._process = start_module(
-                "runtime.forkserver", theirs.fileno(), self._model_path, environment=environment, log=self.log
+                "runtime.forkserver", theirs.fileno(), *self._arguments, environment=environment, log=self.log
             )
         self.socket: socket.socket | None = ours
         self.starts += 1
@@ -209,13 +215,13 @@ class ForkServer:
         end_process(self._process, wait_s)
 
 
-def main(control: socket.socket, model_path: str) -> None:
+def main(control: socket.socket, model_path: str, *also: str) -> None:
     """Serve the driver at the other end of the socket until it goes away."""
     from scoring.preload import preload
 
     # what is imported is never garbage: not looking at it saves a tenth of the time, and keeps its pages shared
     gc.disable()
-    preload(model_path)
+    preload(model_path, *also)
     gc.freeze()
     woken, waker = socket.socketpair()
     woken.setblocking(False)
@@ -308,5 +314,5 @@ def start_worker(pipe: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[3]))
-    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    die_with_parent(int(sys.argv[-1]))
+    main(socket.socket(fileno=int(sys.argv[1])), *sys.argv[2:-1])

@@ -53,7 +53,8 @@ def make_engine(
 
     threads = worker_threads(options, target)
     if server is None and forks(options.engine):
-        server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment))
+        also = ("azure.storage.blob",) if options.output_access is not None else ()
+        server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment), also=also)
     return LocalEngine(workers, threads=threads, log=log, server=server, memory=find_memory())
 
 

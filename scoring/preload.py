@@ -16,13 +16,13 @@ _KNOWN = frozenset({"joblib", "mlflow", "numpy", "pandas", "PIL", "pyarrow", "sc
 """Libraries that may be imported before a fork; others may start threads or take hold of a device."""
 
 
-def preload(path: str) -> None:
-    """Import what a model folder, or a scoring script, is going to need.
+def preload(path: str, *also: str) -> None:
+    """Import what a model folder, or a scoring script, is going to need, and other modules by their names.
 
     What cannot be imported is left for the worker, which says what is missing.
     """
     names = _modules_of_script(path) if path.endswith(".py") else _modules_for(path)
-    for name in names:
+    for name in (*names, *also):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
 

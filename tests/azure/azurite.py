@@ -5,50 +5,21 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import re
-import shutil
-import subprocess
-import tempfile
-import time
 import uuid
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from scoring.blob_access import BlobAccess, container_client
-from scoring.lifetime import die_with_parent
+from tests.azure.server import ACCOUNT, KEY, NoAzuriteError, Server, start
 
-ACCOUNT = "devstoreaccount1"
-# Azurite's own, known to everybody
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-START_S = 30.0
-MAIN = Path("dist/src/blob/main.js")
+__all__ = ["ACCOUNT", "KEY", "Azurite", "azurite", "running", "soon"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Azurite:
-    """A server that runs.
+class Azurite(Server):
+    """A server of tests."""
 
-    Attributes:
-        port: on which it listens, on 127.0.0.1.
-    """
-
-    port: int
-
-    def access(self, container: str, *, port: int = 0, patience: int = 3) -> BlobAccess:
-        """Say how a container is reached.
-
-        Args:
-            container: its name.
-            port: of a proxy that stands before the server.
-            patience: retries of a request.
-        """
-        return BlobAccess(
-            account_url=f"http://127.0.0.1:{port or self.port}/{ACCOUNT}", container=container, kind="account_key",
-            source="the test", secret=KEY, patience=patience,
-        )  # fmt: skip
+    __slots__ = ()
 
     def new_container(self, *, patience: int = 3) -> BlobAccess:
         """Make an empty container, and say how it is reached."""
@@ -61,39 +32,14 @@ class Azurite:
 @functools.cache
 def running() -> Azurite:
     """Return the server of this process; skip the test where it is not installed, unless this is CI."""
-    folder = Path(os.environ.get("SCORELINE_AZURITE") or Path(__file__).parent / "node_modules" / "azurite")
-    found = [path for path in (folder / MAIN, folder / "node_modules" / "azurite" / MAIN) if path.exists()]
-    if not found or shutil.which("node") is None:
-        why = f"no Azurite at {folder}: run `npm ci` in tests/azure, or name its folder in SCORELINE_AZURITE"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why, pytrace=False)
-        pytest.skip(why)
-    with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(
-            ["node", found[0], "--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence",
-             "--skipApiVersionCheck", "--disableTelemetry", "--silent"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir(),
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (no thread runs yet that could hold a lock)
-        )  # fmt: skip
-        atexit.register(_stop, server)
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and server.poll() is None:
-            log.seek(0)
-            text = log.read()
-            if match := re.search(r"successfully listens on http://\S+:(\d+)", text):
-                return Azurite(port=int(match[1]))
-            time.sleep(0.05)
-        log.seek(0)
-        pytest.fail(f"Azurite does not start:\n{log.read()}", pytrace=False)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
     try:
-        server.wait(5)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+        server = start()
+    except NoAzuriteError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    atexit.register(server.stop)
+    return Azurite(port=server.port, process=server.process)
 
 
 @pytest.fixture(scope="session")
