@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections import Counter, deque
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
@@ -121,7 +121,7 @@ class LocalEngine:
         self._lost: list[Event] = []
         self._spawned: list[subprocess.Popen[bytes]] = []
         self._looked = 0.0
-        self._reduced_by: Counter[int] = Counter()
+        self._reduced = 0
         self._too_big: set[int] = set()
 
     def start(self, setup: Setup) -> None:
@@ -268,16 +268,16 @@ class LocalEngine:
                 self._forget(process)
                 self._hire()
                 return []
-            if number is not None and self._reduced_by[number]:
+            if number is not None:
                 self._too_big.add(number)
-                for _ in range(self._reduced_by.pop(number)):
+                for _ in range(self._reduced):
                     self.workers += 1
                     self._hire()
+                self._reduced = 0
             return None
         self._forget(process)
         self.workers -= 1
-        if number is not None:
-            self._reduced_by[number] += 1
+        self._reduced += 1
         doing = "worked" if process.ready else "loaded the model"
         reason = (
             f"memory is too little for {self.workers + 1} workers: worker {process.number} was stopped while it {doing}"

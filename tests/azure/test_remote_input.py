@@ -452,6 +452,9 @@ class Echo:
         lines = "".join(f"{mini_batch_index} {Path(path).name}\n" for path in paths).encode()
         return ScriptResult(lines=lines, columns=(), items=len(paths))
 
+    def send_output(self) -> None:
+        """Send nothing: it writes no files."""
+
 
 @pytest.mark.parametrize("troubled", [{"b"}, {"a", "b", "c"}, set()])
 def test_a_script_does_not_see_files_that_could_not_be_fetched(tmp_path: Path, troubled: set[str]) -> None:
@@ -499,8 +502,7 @@ def test_refuse_to_write_where_blobs_are_read(written: str, root: str, *, recurs
     access = BlobAccess(account_url="https://a.blob.core.windows.net", container="c", kind="anonymous")
 
     class Output:
-        path = access.url_of(written)
-        folder = access.url_of(written.rpartition("/")[0])
+        url = access.url_of(written)
 
     spec = InputSpec(url=access.url_of(root), access=access, recursive=recursive)
     with pytest.raises(OutputError, match="lies inside the input") if refused else nullcontext():
