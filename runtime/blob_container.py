@@ -54,7 +54,8 @@ class BlobError(OSError):
     def __init__(
         self, url: str, reason: str, *, code: str = "", status: int = 0, later: bool = False, unresolved: bool = False
     ) -> None:
-        super().__init__(errno.EIO, reason, url)
+        # the library has tried again for minutes where that may help: whoever stages need not
+        super().__init__(errno.EPROTO, reason, url)
         self.code = code
         self.status = status
         self.later = later
