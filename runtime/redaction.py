@@ -23,7 +23,9 @@ _NAMES = (
 )
 # of a signature in a connection string the first = and & belong to the value
 _WHOLE = re.compile(r"(shared_?access_?signature\s*=\s*)[^;\s\"']+", re.IGNORECASE)
-_VALUE = re.compile(rf"\b((?:{_NAMES})[\"']?\s*(?:=|%3d|:)\s*[\"']?)[^&;,\s\"'%][^&;,\s\"']*", re.IGNORECASE)
+_VALUE = re.compile(
+    rf"\b((?:{_NAMES})[\"']?\s*(?:=|%3d|:)\s*[\"']?)(?:%[0-9a-f]{{2}}|[^&;,\s\"'%])[^&;,\s\"']*", re.IGNORECASE
+)
 _HEADER = re.compile(
     r"(authorization[\"']?\s*[:=]\s*[\"']?)(?:(bearer|sharedkey(?:lite)?|basic)\s+)?[^\s\"',]+", re.IGNORECASE
 )

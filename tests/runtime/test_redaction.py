@@ -22,6 +22,8 @@ KEY = "a2V5" * 22
     ("text", "shown"),
     [
         ("https://a.b/c?sv=1&sig=abc%2Bdef%3D&se=2", "https://a.b/c?sv=1&sig=***&se=2"),
+        ("https://a.b/c?sig=%2Babc%3D&se=2", "https://a.b/c?sig=***&se=2"),
+        ("sig=%s in a format", "sig=%s in a format"),
         ("GET /c?SIG=abc HTTP/1.1", "GET /c?SIG=*** HTTP/1.1"),
         ("AccountName=a;AccountKey=abc/+==;EndpointSuffix=x", "AccountName=a;AccountKey=***;EndpointSuffix=x"),
         ("BlobEndpoint=u;SharedAccessSignature=sv=1&sig=abc;x", "BlobEndpoint=u;SharedAccessSignature=***;x"),
