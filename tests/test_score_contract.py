@@ -37,7 +37,7 @@ class DiskPlace:
     """A folder on disk."""
 
     folder: Path
-    stride: int = 1
+    stride: int = 3
 
     def output(self) -> ScoreFile:
         """Return the output."""
@@ -248,7 +248,7 @@ def new_place(server: Server | str, tmp_path: Path, soon: None) -> Callable[[], 
         direct = server.azurite.new_container()
         access = server.azurite.access(direct.container, port=server.port)
         # a request that failed is sent again, which makes many steps of one
-        stride = 7 if server.port else 3 if server.parts > 1 else 2
+        stride = 9 if server.port else 5 if server.parts > 1 else 3
         return BlobPlace(access, direct, stride=stride, parts=server.parts)
 
     return new
