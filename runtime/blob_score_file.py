@@ -254,13 +254,6 @@ class BlobScoreFile:
             raise OutputBusyError(f"{self.url}: a staged part was deleted; run again to score it anew")
         return data
 
-    def remove_spooled(self, urls: Iterable[str]) -> None:
-        """Make room in the spool."""
-        for url in urls:
-            if url.startswith(str(self.spool)):
-                with suppress(FileNotFoundError):
-                    os.unlink(url)
-
     def publish(
         self,
         *,
@@ -270,19 +263,7 @@ class BlobScoreFile:
         fingerprint: str,
         score_file: bool = True,
     ) -> Published:
-        """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
-
-        Args:
-            header: the first line, empty for none; left out where rows are appended to a file that has it.
-            parts: key and score bytes of each part, in plan order.
-            mode: what to do with a file that is there already.
-            fingerprint: of the job.
-            score_file: whether there is one; else the parts are marks of what a script wrote itself.
-
-        Raises:
-            OutputError: the file that is there may not be replaced, or has another header.
-            OutputBusyError: storage does not answer, or another driver took the output over.
-        """
+        """See `Output.publish`."""
         with self._told():
             self._hold()
             publishing = BlobPublishing(self._container, self.paths, self._staged_parts(), self._hold)

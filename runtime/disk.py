@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -80,8 +80,13 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file that is not there yet, and make it durable.
+def write_new(path: Path, pieces: Iterable[bytes], *, durable: bool = True) -> None:
+    """Write a file that is not there yet, piece by piece.
+
+    Args:
+        path: of the file.
+        pieces: what it is to hold.
+        durable: whether it is forced to the disk.
 
     Raises:
         OSError: it cannot be written; nothing of it is left then.
@@ -89,14 +94,24 @@ def write_new(path: Path, data: bytes) -> None:
     descriptor = create_new(path)
     try:
         try:
-            write_all(descriptor, data)
-            sync(descriptor)
+            for piece in pieces:
+                write_all(descriptor, piece)
+            if durable:
+                sync(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
         with suppress(OSError):
             os.unlink(path)
         raise
+
+
+def remove_below(folder: Path, paths: Iterable[str]) -> None:
+    """Remove those files that lie in a folder; what cannot be removed goes with the folder."""
+    for path in paths:
+        if path.startswith(str(folder)):
+            with suppress(OSError):
+                os.unlink(path)
 
 
 def sync(descriptor: int) -> None:
@@ -175,7 +190,7 @@ def place(whole: Path, path: Path, *, replace: bool, abilities: DiskAbilities) -
         return
     mark = whole.with_name(whole.name + _PLACING)
     mark.unlink(missing_ok=True)
-    write_new(mark, json.dumps({"size_bytes": whole.stat().st_size, "crc32": crc32(whole)}).encode())
+    write_new(mark, [json.dumps({"size_bytes": whole.stat().st_size, "crc32": crc32(whole)}).encode()])
     if replace:
         path.unlink(missing_ok=True)
     if not (abilities.renames and _done(lambda: os.rename(whole, path))):

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from runtime.disk import remove_below
 from runtime.engines import (
+    KILLED,
     Engine,
     Event,
     Failed,
@@ -34,7 +36,7 @@ from runtime.logs import NOTHING_SUCCEEDED, stalled
 from runtime.output import Output
 from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
-from runtime.progress import MAX_ATTEMPTS, OUT_OF_MEMORY, Progress
+from runtime.progress import MAX_ATTEMPTS, Progress
 from runtime.record import JobRecord
 from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
@@ -248,7 +250,7 @@ class Dispatch:
                 self.observer.failed(event, batch)
                 self.progress.check_limit(self.plan.rows if self.plan.complete else None)
             case Reduced():
-                self.progress.deaths[OUT_OF_MEMORY] += 1
+                self.progress.died(KILLED)
                 self.observer.reduced(event)
             case Returned():
                 self._returned(event)
@@ -264,7 +266,7 @@ class Dispatch:
     def _load_failed(self, event: LoadFailed) -> None:
         self.observer.load_failed(event)
         if event.died:
-            self.progress.deaths[event.died.replace("SIGKILL", "killed")] += 1
+            self.progress.died(event.died)
         if event.goes_on:
             return
         if event.refused:
@@ -279,7 +281,7 @@ class Dispatch:
         self.predict_s += event.predict_s
         if self.progress.columns and not named:
             self.output.record_header(self.progress.columns)
-        self.output.remove_spooled(part.url for part in batch.slices)
+        remove_below(self.output.spool, (part.url for part in batch.slices))
         self.observer.scored(event, batch)
         self.progress.check_limit(self.plan.rows if self.plan.complete else None)
 
@@ -385,7 +387,7 @@ class Dispatch:
         self.resumed += 1
         self.resumed_rows += key.rows
         self.progress.staged(staged.number, staged.key, self.staged[staged.key], accounts, causes)
-        self.output.remove_spooled(part.url for cell in staged.cells for part in cell.slices)
+        remove_below(self.output.spool, (part.url for cell in staged.cells for part in cell.slices))
 
     def _stop_if_needed(self) -> None:
         if self.progress.error is not None:

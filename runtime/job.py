@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
+from runtime.disk import remove_below
 from runtime.dispatch import Dispatch
 from runtime.engines import Engine, Setup
 from runtime.errors import InterruptedJobError, OutputError, ScorelineError, UsageError
@@ -386,7 +387,7 @@ class Job:
                 if isinstance(message, Cell) and message.rows:
                     return False
                 if isinstance(message, StagedCells):
-                    output.remove_spooled(part.url for cell in message.cells for part in cell.slices)
+                    remove_below(output.spool, (part.url for cell in message.cells for part in cell.slices))
         finally:
             scanner.close()
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,10 +97,6 @@ class Output(Protocol):
         """Read the account part of a key."""
         ...
 
-    def remove_spooled(self, urls: Iterable[str]) -> None:
-        """Make room in the spool."""
-        ...
-
     def publish(
         self,
         *,
@@ -110,7 +106,19 @@ class Output(Protocol):
         fingerprint: str,
         score_file: bool = True,
     ) -> Published:
-        """Make the quarantine and the score file appear."""
+        """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
+
+        Args:
+            header: the first line, empty for none; left out where rows are appended to a file that has it.
+            parts: key and score bytes of each part, in plan order.
+            mode: what to do with a file that is there already.
+            fingerprint: of the job.
+            score_file: whether there is one; else the parts are marks of what a script wrote itself.
+
+        Raises:
+            OutputError: the file that is there may not be replaced, or has another header.
+            OutputBusyError: the disk is full or fails, storage does not answer, or another driver took the output over.
+        """
         ...
 
     def finish(self, receipt: dict[str, Any]) -> None:

@@ -28,12 +28,11 @@ import tempfile
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from runtime.disk import crc32, create_new, has_bytes, write_all
+from runtime.disk import crc32, create_new, has_bytes, write_new
 from runtime.disk_abilities import DiskAbilities
 from scoring.cells import SliceAccount
 
@@ -251,7 +250,7 @@ class PartWriter:
         if not self._renames:
             if self.size_bytes:
                 self._file.seek(0)
-                self._write_directly(key, iter(lambda: self._file.read(_MEMORY_BYTES), b""))
+                write_new(self._folder / key, iter(lambda: self._file.read(_MEMORY_BYTES), b""), durable=False)
             self._file.close()
             return
         self._file.close()
@@ -268,30 +267,12 @@ class PartWriter:
 
     def _place(self, name: str, data: bytes) -> None:
         if not self._renames:
-            self._write_directly(name, [data])
+            write_new(self._folder / name, [data], durable=False)
             return
         temporary = self._temporary.with_name(self._temporary.name + "-with")
         try:
-            descriptor = create_new(temporary)
-            try:
-                write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
+            write_new(temporary, [data], durable=False)
             os.rename(temporary, self._folder / name)
         except OSError:
             temporary.unlink(missing_ok=True)
-            raise
-
-    def _write_directly(self, name: str, pieces: Iterable[bytes]) -> None:
-        path = self._folder / name
-        descriptor = create_new(path)
-        try:
-            try:
-                for piece in pieces:
-                    write_all(descriptor, piece)
-            finally:
-                os.close(descriptor)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(path)
             raise

@@ -11,9 +11,10 @@ from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
 from runtime.isolation import alike_text
 from scoring.cells import MiniBatch, SliceAccount
+from scoring.patient_files import WAITS_S
 
 __all__ = [
-    "OUT_OF_MEMORY", "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_of",
+    "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_of",
     "cause_text", "other_columns",
 ]  # fmt: skip
 
@@ -25,9 +26,6 @@ UNNAMED = "run() returned fewer results than files"
 SHOWN_FILES = 3
 KNOWN_FAILURES = 3
 """So many mini-batches that fail with one text have a cause in common, which no retry cures."""
-STORAGE_WAITS_S = (0.2, 0.8, 3.2)
-"""How long to wait before each further try of what a disk, a mount or a network failed at."""
-OUT_OF_MEMORY = "killed, likely out of memory"
 _IN_BRACKETS = re.compile(r"\((.*)\)\Z")
 
 
@@ -280,7 +278,7 @@ class Progress:
     def storage_may_do(self, event: Failed) -> bool:
         """Tell whether to try again what storage failed at, apart from the model's attempts; else stop the job."""
         self._storage_failures[event.number] += 1
-        again = event.may_pass and self._storage_failures[event.number] <= len(STORAGE_WAITS_S)
+        again = event.may_pass and self._storage_failures[event.number] <= len(WAITS_S)
         self._avoid[event.number] = event.worker
         self.retries += again
         if not again:
@@ -290,7 +288,7 @@ class Progress:
     def wait_s(self, number: int) -> float:
         """Say how long to wait before a mini-batch is tried again that storage failed at."""
         failures = self._storage_failures[number]
-        return STORAGE_WAITS_S[failures - 1] if failures else 0.0
+        return WAITS_S[failures - 1] if failures else 0.0
 
     def abandon(self, abandoned: Abandoned) -> None:
         """Give a mini-batch up: its files failed."""
@@ -306,7 +304,11 @@ class Progress:
 
     def _count_death(self, event: Failed) -> None:
         if event.kind in ("crashed", "timeout") and not event.apart:
-            self.deaths[cause_of(event)] += 1
+            self.died(cause_of(event))
+
+    def died(self, cause: str) -> None:
+        """Count the death of a worker."""
+        self.deaths[_told(cause)] += 1
 
     def split_off(self, part: MiniBatch, whole: MiniBatch, place: int) -> None:
         """Take a part of a mini-batch that failed, to be tried once by itself, at its place in the plan."""
@@ -398,8 +400,12 @@ def cause_of(event: Failed) -> str:
     if event.kind == "crashed":
         found = _IN_BRACKETS.search(event.reason)
         cause = found[1] if found is not None else event.reason
-        return cause.replace("SIGKILL", "killed")
+        return _told(cause)
     return event.reason
+
+
+def _told(cause: str) -> str:
+    return cause.replace("SIGKILL", "killed")
 
 
 def other_columns(known: tuple[str, ...], found: tuple[str, ...]) -> str:

@@ -39,12 +39,12 @@ def write_record(path: Path, spare: Path, data: bytes, *, replaces: bool) -> Non
         OSError: it cannot be written.
     """
     spare.unlink(missing_ok=True)
-    write_new(spare, data)
+    write_new(spare, [data])
     if replaces:
         os.replace(spare, path)
         return
     path.unlink(missing_ok=True)
-    write_new(path, data)
+    write_new(path, [data])
     spare.unlink()
 
 

@@ -327,14 +327,6 @@ class ScoreFile:
         except OSError as error:
             raise output_error(self.parts, error) from None
 
-    def remove_spooled(self, urls: Iterable[str]) -> None:
-        """Make room in the spool."""
-        for url in urls:
-            if url.startswith(str(self.spool)):
-                # what stays goes with the folder
-                with suppress(OSError):
-                    os.unlink(url)
-
     def publish(
         self,
         *,
@@ -344,19 +336,7 @@ class ScoreFile:
         fingerprint: str,
         score_file: bool = True,
     ) -> Published:
-        """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
-
-        Args:
-            header: the first line, empty for none; left out where rows are appended to a file that has it.
-            parts: key and score bytes of each part, in plan order.
-            mode: what to do with a file that is there already.
-            fingerprint: of the job.
-            score_file: whether there is one; else the parts are marks of what a script wrote itself.
-
-        Raises:
-            OutputError: the file that is there may not be replaced, or has another header.
-            OutputBusyError: the disk is full or fails.
-        """
+        """See `Output.publish`."""
         try:
             return self._publish(header, parts, mode, fingerprint) if score_file else self._publish_marks(parts)
         except OSError as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -211,13 +211,6 @@ class StoreScoreFile:
                 return data
         raise OutputBusyError(f"{self.url}: a staged part was deleted; run again to score it anew")
 
-    def remove_spooled(self, urls: Iterable[str]) -> None:
-        """Make room in the spool."""
-        for url in urls:
-            if url.startswith(str(self.spool)):
-                with suppress(FileNotFoundError):
-                    os.unlink(url)
-
     def publish(
         self,
         *,
@@ -227,19 +220,7 @@ class StoreScoreFile:
         fingerprint: str,
         score_file: bool = True,
     ) -> Published:
-        """Make the quarantine and the score file appear, each whole or not at all; `finish` writes the receipt.
-
-        Args:
-            header: the first line, empty for none; left out where rows are appended to a file that has it.
-            parts: key and score bytes of each part, in plan order.
-            mode: what to do with a file that is there already.
-            fingerprint: of the job.
-            score_file: whether there is one; else the parts are marks of what a script wrote itself.
-
-        Raises:
-            OutputError: the file that is there may not be replaced, or has another header.
-            OutputBusyError: the store fails, or another driver took the output over.
-        """
+        """See `Output.publish`."""
         with self._told():
             keys = [key for key, _ in parts]
             planned = self._record("publish.json")

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from scoring.errors import InputBusyError, may_pass
 
-__all__ = ["PatientFile", "open_patiently", "patiently"]
+__all__ = ["WAITS_S", "PatientFile", "open_patiently", "patiently"]
 
 Read = TypeVar("Read")
 
 WAITS_S = (0.2, 0.8, 3.2)
-"""How long to wait before each further try."""
+"""How long to wait before each further try of what a disk, a mount or a network failed at."""
 
 
 def patiently(read: Callable[[], Read], path: str | os.PathLike[str]) -> Read:

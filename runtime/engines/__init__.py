@@ -19,6 +19,7 @@ from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec, ScriptSpec
 
 __all__ = [
     "DEFAULT_END_S",
+    "KILLED",
     "Engine",
     "Event",
     "Failed",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 DEFAULT_END_S = 0.3
+KILLED = "SIGKILL, likely out of memory"
+"""What a process died of that the kernel or the driver killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +285,7 @@ def died_of(status: int) -> str:
     """Say why a process ended, by the status that waiting for it gave."""
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        return f"{name}, likely out of memory" if name == "SIGKILL" else name
+        return KILLED if name == "SIGKILL" else name
     return f"exit code {os.waitstatus_to_exitcode(status)}"
 
 

@@ -21,6 +21,7 @@ from typing import IO, Literal
 
 from runtime.engines import (
     DEFAULT_END_S,
+    KILLED,
     Event,
     Failed,
     LoadFailed,
@@ -250,7 +251,7 @@ class LocalEngine:
         process = max(known, key=lambda each: (not each.ready, private_bytes(self._pid(each))))
         self._looked = now + RELIEF_S
         self._kill(process)
-        return self._died(process, "SIGKILL, likely out of memory")
+        return self._died(process, KILLED)
 
     def _short_of_memory(self, process: _Process) -> list[Event] | None:
         """Go on with fewer workers where memory was too little for one; None where it was alone, and it is to blame.
@@ -315,7 +316,7 @@ class LocalEngine:
     def _died(self, process: _Process, cause: str = "") -> list[Event]:
         hungry = bool(cause)
         cause = cause or self._cause(process)
-        if self.memory is not None and "SIGKILL" in cause:
+        if self.memory is not None and cause == KILLED:
             # by the driver, or by the kernel
             hungry = self.memory.killed_again() or hungry
         if hungry and (events := self._short_of_memory(process)) is not None:
