@@ -322,11 +322,11 @@ class Progress:
         return self._places.get(number, (number,))
 
     def _again_alike(self, event: Failed) -> bool:
-        """Tell whether an exception repeats itself, word for word: a third time would not be another."""
+        """Tell whether an exception repeats itself word for word, so that rows may be looked for at once."""
         before = self._reasons.get(event.number)
         self._reasons[event.number] = (event.kind, event.reason)
         self._avoid[event.number] = event.worker
-        return event.kind == "error" and before == (event.kind, event.reason)
+        return self.isolates and event.kind == "error" and before == (event.kind, event.reason)
 
     def _is_known(self, event: Failed) -> bool:
         """Tell whether others failed so, too: then single rows are looked for without another attempt."""

@@ -104,6 +104,19 @@ def test_second_failure_stops_the_job(progress: Progress, kind: Literal["error",
     assert progress.detail == "Traceback ..."
 
 
+@pytest.mark.parametrize(("isolates", "attempts"), [(False, 4), (True, 2)], ids=["script", "no-code"])
+def test_failure_that_repeats_itself(progress: Progress, isolates: bool, attempts: int) -> None:
+    """A script has each attempt its deployment grants (contract 5.3); else rows are looked for once it repeats."""
+    progress.isolates, progress.max_attempts = isolates, 4
+    waiting: MiniBatch | None = batch(0)
+    while waiting:
+        progress.started(waiting)
+        progress.failed(failed(0))
+        waiting = progress.again()
+    assert progress.attempts == attempts
+    assert bool(progress.exhausted) == isolates
+
+
 def test_storage_that_may_recover_is_tried_again_apart_from_the_model(progress: Progress) -> None:
     """What a disk fails at is tried three times more, each after a longer wait; the model keeps all its attempts."""
     waits = []
