@@ -98,8 +98,17 @@ class BlobClaim:
             OutputBusyError: another driver has taken it.
             BlobError: storage fails.
         """
-        if not self.held or not self._renewed(self.container, self._lease):
+        if self.held and not self._renewed(self.container, self._lease):
             self._lost = True
+        self.check()
+
+    def check(self) -> None:
+        """Look whether it is still held, as far as is known without asking storage.
+
+        Raises:
+            OutputBusyError: another driver has taken it.
+        """
+        if not self.held:
             raise OutputBusyError(
                 f"{self._output}: this driver stood still, and another one took the output over; nothing was changed"
             )

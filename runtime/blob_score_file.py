@@ -128,6 +128,15 @@ class BlobScoreFile:
                 self._reopen(None)
                 raise
 
+    def check_claim(self) -> None:
+        """Stop a driver whose output another one has taken over, as far as the thread knows that renews the lease.
+
+        Raises:
+            OutputBusyError: this driver stood still, and another one took the output over.
+        """
+        if self._claim is not None:
+            self._claim.check()
+
     def release(self) -> None:
         """Give up the claim; where no part is staged, all that was made for the job goes.
 

@@ -41,10 +41,12 @@ class Claim:
     Attributes:
         locked: whether the kernel holds it.
         notices: what a person should be told of how it was had.
+        lost: whether another driver was seen to have it, where no kernel holds it.
     """
 
     def __init__(self, output: Path, staging: Path) -> None:
         self.locked = True
+        self.lost = False
         self.notices: list[str] = []
         self._output = output
         self._staging = staging
@@ -177,7 +179,12 @@ class Claim:
         path = self._staging / CLAIM
         while not self._stopped.wait(RENEW_S):
             with suppress(OSError):
-                if path.read_bytes() != self._mine:
+                try:
+                    mine = path.read_bytes() == self._mine
+                except FileNotFoundError:
+                    mine = False
+                if not mine:
+                    self.lost = True
                     return
                 try:
                     os.utime(path)

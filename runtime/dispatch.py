@@ -392,6 +392,7 @@ class Dispatch:
     def _stop_if_needed(self) -> None:
         if self.progress.error is not None:
             raise self.progress.error
+        self.output.check_claim()
 
 
 def probe_rows(grid: Grid) -> int:

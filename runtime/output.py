@@ -41,6 +41,14 @@ class Output(Protocol):
         """Become the one driver of this output."""
         ...
 
+    def check_claim(self) -> None:
+        """Stop a driver whose output another one has taken over, as far as is known without waiting for storage.
+
+        Raises:
+            OutputBusyError: this driver stood still, and another one holds or held the output since.
+        """
+        ...
+
     def release(self) -> None:
         """Give up the claim."""
         ...

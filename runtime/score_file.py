@@ -179,15 +179,25 @@ class ScoreFile:
             return False
         return True
 
+    def check_claim(self) -> None:
+        """Stop a driver whose output another one has taken over, as far as is known.
+
+        Raises:
+            OutputBusyError: this driver stood still, and another one took the output over.
+        """
+        if self._claim is not None and self._claim.lost:
+            self._claim.check()
+
     def release(self) -> None:
         """Give up the claim; where no part is staged, all that was made for the job goes."""
         if self._claim is None:
             return
-        for folder in (self.spool, self.work):
-            shutil.rmtree(folder, ignore_errors=True)
         nothing_staged = False
-        # whoever removed the folder meanwhile wants nothing of it
-        with suppress(OSError):
+        # whoever removed the folder meanwhile wants nothing of it; whoever took it over, all that is in it
+        with suppress(OSError, OutputBusyError):
+            self._claim.check()
+            for folder in (self.spool, self.work):
+                shutil.rmtree(folder, ignore_errors=True)
             self._clear_unfinished()
             nothing_staged = not os.listdir(self.parts)
         if nothing_staged:
@@ -223,9 +233,11 @@ class ScoreFile:
         """Drop all that is staged.
 
         Raises:
-            OutputBusyError: the disk fails.
+            OutputBusyError: the disk fails, or another driver took the output over.
         """
         try:
+            if self._claim is not None:
+                self._claim.check()
             shutil.rmtree(self.parts)
             self.parts.mkdir()
             for entry in list(os.scandir(self.staging_folder)):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,8 @@ from runtime.store_parts import StoreParts, open_store, part_of, put
 __all__ = ["StoreScoreFile"]
 
 _COPY_BYTES = 8 * 2**20
+LOOK_S = 5.0
+"""How often the claim is looked at while mini-batches are scored."""
 
 
 class StoreScoreFile:
@@ -74,6 +77,7 @@ class StoreScoreFile:
         self.work = self._scratch.work
         self._store = open_store(protocol, options)
         self._mine = b""
+        self._looks_again = 0.0
 
     @staticmethod
     def _url(protocol: str, path: str) -> str:
@@ -118,6 +122,18 @@ class StoreScoreFile:
         self._store.pipe_file(lock, self._mine)
         # two may have seen none: the last one has it
         self._hold()
+
+    def check_claim(self) -> None:
+        """Stop a driver whose output another one has taken over; storage is asked every few seconds.
+
+        Raises:
+            OutputBusyError: this driver stood still, and another one took the output over.
+        """
+        now = time.monotonic()
+        if self._mine and now >= self._looks_again:
+            self._looks_again = now + LOOK_S
+            with suppress(OSError):
+                self._hold()
 
     def release(self) -> None:
         """Give up the claim; where no part is staged, all that was made for the job goes."""

@@ -14,6 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from runtime.blob_score_file import BlobScoreFile
+from runtime.errors import OutputBusyError
 from runtime.parts import LocalParts
 from runtime.score_file import ScoreFile
 from runtime.store_parts import open_store
@@ -258,3 +259,18 @@ def new_place(server: Server | str, tmp_path: Path, soon: None) -> Callable[[], 
 def place(new_place: Callable[[], Place]) -> Place:
     """Return an empty place."""
     return new_place()
+
+
+def test_store_looks_at_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver whose lock is another's by now is stopped, though it writes nothing just then."""
+    monkeypatch.setattr("runtime.store_score_file.LOOK_S", 0.0)
+    output = StoreScoreFile("memory", "/to/score", NAME)
+    output.claim()
+    output.check_claim()
+    lock = f"/to/score/.{NAME}.staging/lock"
+    open_store("memory", ()).pipe_file(lock, b"another driver")
+    with pytest.raises(OutputBusyError, match="another driver took this output over"):
+        output.check_claim()
+    output.release()
+    assert open_store("memory", ()).cat_file(lock) == b"another driver"
+    open_store("memory", ()).rm("/to", recursive=True)

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +481,35 @@ def test_claim_outlives_its_lease(place: BlobPlace, monkeypatch: pytest.MonkeyPa
     while len(times) < 10:
         assert output.job() is not None
     output.release()
+
+
+def test_driver_that_wakes_learns_of_another_without_asking(
+    place: BlobPlace, client: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that renews the lease finds out; the job is stopped at its next look, and takes nothing away."""
+    from runtime import blob_claim
+
+    monkeypatch.setattr(blob_claim, "RENEWAL_S", 0.05)
+    output = claimed(place)
+    output.check_claim()
+    _break(client)
+    second = claimed(place)
+    stage(second, PARTS[0])
+    with pytest.raises(OutputBusyError, match="this driver stood still, and another one took the output over"):
+        _check_for(output, 60)
+    before = everything(client)
+    with suppress(OutputBusyError):
+        output.release()
+    assert before.keys() <= everything(client).keys()
+    second.check_claim()
+    complete(second)
+    assert place.get(NAME) == HEADER + PARTS[0]
+
+
+def _check_for(output: BlobScoreFile, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        output.check_claim()
 
 
 def test_part_limits_leave_room() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from runtime.receipt_check import check_receipt
 from runtime.score_file import IfExists, ScoreFile
 from tests.faults import poor_disk
 from tests.faults.poor_disk.sitecustomize import CALLS, install
+from tests.faults.script_jobs import ScriptJob
 from tests.runtime.test_score_file import LOST, MINE, PARTS, WHOLE, complete, stage
 
 ERRNOS = ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EPERM", "EIO")
@@ -417,6 +419,34 @@ def test_driver_that_lost_its_claim_publishes_nothing(tmp_path: Path, disk: Call
     assert not output.path.exists()
     output.release()
     assert (output.staging_folder / name).read_text() == "{}"
+
+
+def test_driver_that_lost_its_claim_stops(
+    tmp_path: Path, disk: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Woken after another driver took over, a job ends instead of scoring on; what the other one writes stays."""
+    disk(refused={"flock": "ENOSYS"})
+    monkeypatch.setattr(claiming, "RENEW_S", 0.05)
+    steals = """
+        import os, pathlib, time
+        def init():
+            pass
+        def run(names):
+            parts = pathlib.Path(os.environ["STAGING"])
+            (parts / "claim").write_text("{}")
+            (parts / "parts" / ".theirs").write_text("half a part of the other driver")
+            time.sleep(600)
+        """
+    job = ScriptJob(
+        tmp_path, textwrap.dedent(steals), timeout_s=900.0,
+        environment_variables=[("STAGING", str(tmp_path / "score/.predictions.csv.staging"))],
+    )  # fmt: skip
+    outcome = job.run()
+    assert isinstance(outcome.error, OutputBusyError)
+    assert "another driver took this output over" in str(outcome.error)
+    staging = tmp_path / "score/.predictions.csv.staging"
+    assert (staging / "claim").read_text() == "{}"
+    assert (staging / "parts/.theirs").exists()
 
 
 def test_stopped_holder_without_locks_is_named(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
