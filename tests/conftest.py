@@ -21,7 +21,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-GRACE_S = 3.0
+GRACE_S = 20.0
 # A library opens a file for good when it is first used (a data base of time zones, a random source).
 SPARE_FILES = 2
 

@@ -29,7 +29,7 @@ from tests.runtime.commands import scoreline
 
 BATCHES = 5
 """a.csv rows 0 to 1023, 1024 to 2047 with one that does not fit, to 2499; b.csv; c.csv."""
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 LOST = {"row 1500": (1500, "a.csv", 1500), "row 20001": (20_001, "c.csv", 1)}
 """Value, file and number of the rows that are lost."""
 
@@ -123,7 +123,7 @@ def row(when: str, what: str, engine: str, **expected: Any) -> Row:
 ALWAYS: tuple[int, ...] = ()
 KILLED = -signal.SIGKILL
 TRY_LATER = 75
-TIMED = ("--timeout", "1.5", "--task-overhead-timeout", "0")
+TIMED = ("--timeout", "3", "--task-overhead-timeout", "0")
 DIED = r"the worker process died \({}\) while it loaded the model"
 NOT_LOADED = r"the model cannot be loaded: {}"
 SCANNER = r"the scanner ended unexpectedly \(exit code -9\)"
@@ -153,7 +153,8 @@ TABLE = [
     row("loading", "raise", "local", code=1, says=NOT_LOADED.format("ValueError: the model does not like it")),
     row("loading", "memory", "inline", code=1, says=NOT_LOADED.format("MemoryError")),
     row("loading", "raise", "spawn", times=ALWAYS, code=1, says=NOT_LOADED.format("ValueError")),
-    row("loading", "SIGKILL", "local", comes=2, deaths=1),
+    # where another has loaded it by then, a third is hired
+    row("loading", "SIGKILL", "local", deaths=1),
     row("loading", "SIGSEGV", "local", times=ALWAYS, code=1, says=DIED.format("SIGSEGV")),
     row("loading", "exit", "spawn", times=ALWAYS, code=1, says=DIED.format("exit code 3")),
     # the fork server: another takes its place, and nothing that its workers did was an attempt
@@ -260,7 +261,7 @@ def disturbed(fault: Row, folder: Path, arguments: Sequence[str]) -> tuple[int, 
         timeout=PATIENCE_S,
         check=False,
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while left := crash_points.processes(str(plan)):
         assert time.monotonic() < deadline, f"orphans: {left}"
         time.sleep(0.005)

@@ -64,7 +64,7 @@ def test_threshold(
         tolerated: whether the job completes.
     """
     by, bad = fails
-    timeout_s = 0.7 if by == "timeout" else 20.0
+    timeout_s = 3.0 if by == "timeout" else 60.0
     job = ScriptJob(
         tmp_path, failing_script(by, bad), files=FILES, error_threshold=threshold, max_retries=0, timeout_s=timeout_s
     )

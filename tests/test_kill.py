@@ -24,7 +24,7 @@ from tests.faults.saving import save_fault, write_actions
 
 ROWS = 200_000
 CELLS = -(-ROWS // 1_024)
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 BASE = ["_predictions.receipt.json", "predictions.csv"]
 
 # A driver that dies when it is about to give a file its name, or to remove a folder: `os.kill` is as hard as any kill.
@@ -111,7 +111,7 @@ class Run:
     def end(self) -> tuple[int, str]:
         """Wait for the end, of orphans too; return the exit code and what was said."""
         words = self.process.communicate(timeout=PATIENCE_S)[1]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while left := _marked():
             assert time.monotonic() < deadline, f"orphans: {left}"
             time.sleep(0.005)

@@ -7,12 +7,13 @@ import re
 import signal
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import psutil
 import pytest
 
 from tests.faults.script_jobs import FILES, Outcome, ScriptJob, wait_for_orphans
-from tests.faults.scripts import CURED, FAILING, HARMLESS, LOADING, REFUSED, Fault, scoring_script, script_of_all
+from tests.faults.scripts import CURED, FAILING, GATE, HARMLESS, LOADING, REFUSED, Fault, scoring_script, script_of_all
 
 ALL = [name.removesuffix(".txt") + " scored" for name in FILES]
 OTHERS = [row for row in ALL if row[0] not in "cd"]
@@ -35,7 +36,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Return what came of a job whose script fails in all these ways, each in one mini-batch between good ones."""
     files = [f"{number:02}-{letter}.txt" for number, _ in NUMBERED for letter in "abcd"]
     return ScriptJob(
-        tmp_path_factory.mktemp("failing"), script_of_all(FAILING.values()), files=files, timeout_s=2.0
+        tmp_path_factory.mktemp("failing"), script_of_all(FAILING.values()), files=files, timeout_s=4.0
     ).run()
 
 
@@ -91,7 +92,7 @@ def test_job_with_failing_mini_batches(failing: Outcome) -> None:
 def test_failure_that_a_retry_cures(tmp_path: Path, fault: Fault) -> None:
     """What a second attempt scores has not failed, whatever the threshold (contract 5.3, 5.4)."""
     outcome = ScriptJob(
-        tmp_path, fault.script, error_threshold=0, timeout_s=1.0 if fault.kind == "timeout" else 20.0
+        tmp_path, fault.script, error_threshold=0, timeout_s=4.0 if fault.kind == "timeout" else 60.0
     ).run()
     assert outcome.error is None
     assert outcome.lines == ALL
@@ -143,17 +144,21 @@ def test_first_failure_in_each_process(tmp_path: Path) -> None:
     assert outcome.failed_files == []
 
 
-@pytest.mark.parametrize("fault", ["os._exit(3)", "import time; time.sleep(600)"], ids=["dies", "hangs"])
-def test_workers_are_replaced_until_the_job_ends(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "bad", "timeout_s"),
+    [("os._exit(3)", 8, 60.0), ("import time; time.sleep(600)", 4, 3.0)],
+    ids=["dies", "hangs"],
+)
+def test_workers_are_replaced_until_the_job_ends(tmp_path: Path, fault: str, bad: int, timeout_s: float) -> None:
     """However many die one after the other, each costs its own mini-batch an attempt and no more (contract 5.2)."""
-    files = [f"{number}.txt" for number in range(9)]
-    script = scoring_script(f"if names[0] < '8':\n    {fault}")
-    job = ScriptJob(tmp_path, script, files=files, mini_batch_size=1, max_retries=0, timeout_s=0.4)
+    files = [f"{number}.txt" for number in range(bad + 1)]
+    script = scoring_script(f"if names[0] < '{bad}':\n    {fault}")
+    job = ScriptJob(tmp_path, script, files=files, mini_batch_size=1, max_retries=0, timeout_s=timeout_s)
     outcome = job.run()
     assert outcome.error is None
-    assert outcome.lines == ["8 scored"]
-    assert outcome.failed_files == files[:8]
-    assert outcome.receipt["invocation"]["worker_deaths"] == 8
+    assert outcome.lines == [f"{bad} scored"]
+    assert outcome.failed_files == files[:bad]
+    assert outcome.receipt["invocation"]["worker_deaths"] == bad
 
 
 def test_script_that_always_raises(tmp_path: Path) -> None:
@@ -200,8 +205,8 @@ def test_counting_of_items(tmp_path: Path, returned: str, lines: list[str], fail
 
 def test_first_call_has_more_time(tmp_path: Path) -> None:
     """The first call of a process may take the overhead longer; a later one that takes as long is killed."""
-    script = scoring_script("if names[0] in ('a.txt', 'c.txt'):\n    time.sleep(0.9)", top="import time")
-    outcome = ScriptJob(tmp_path, script, workers=1, timeout_s=0.5, task_overhead_s=10.0, max_retries=0).run()
+    script = scoring_script("time.sleep({'a.txt': 0.9, 'c.txt': 600.0}.get(names[0], 0.0))", top="import time")
+    outcome = ScriptJob(tmp_path, script, workers=1, timeout_s=0.5, task_overhead_s=60.0, max_retries=0).run()
     assert outcome.error is None
     assert outcome.lines == OTHERS
     assert outcome.failed_files == ["c.txt", "d.txt"]
@@ -212,10 +217,10 @@ def test_first_call_may_not_hang(tmp_path: Path) -> None:
     """The first call is killed after timeout and overhead."""
     script = scoring_script("if 'a.txt' in names:\n    time.sleep(600)", top="import time")
     began = time.monotonic()
-    outcome = ScriptJob(tmp_path, script, workers=1, timeout_s=0.5, task_overhead_s=0.5, max_retries=0).run()
-    assert time.monotonic() - began > 1.0
+    outcome = ScriptJob(tmp_path, script, workers=1, timeout_s=3.0, task_overhead_s=1.0, max_retries=0).run()
+    assert time.monotonic() - began > 4.0
     assert outcome.lines == ["c scored", "d scored", "e scored"]
-    assert "1 s" in outcome.quarantine[0]["reason"]
+    assert "4 s" in outcome.quarantine[0]["reason"]
 
 
 INIT = """
@@ -229,13 +234,14 @@ INIT = """
 
 def inits(folder: Path) -> int:
     """Count how often `init` was called."""
-    return (folder / "calls.init").read_text().count("init")
+    path = folder / "calls.init"
+    return path.read_text().count("init") if path.exists() else 0
 
 
 def test_slow_init_is_under_no_timeout(tmp_path: Path) -> None:
     """Loading takes what it takes, also longer than the timeout of a mini-batch (contract 2.1)."""
-    script = scoring_script(top=INIT.format(body="time.sleep(1.2)"))
-    outcome = ScriptJob(tmp_path, script, timeout_s=1.0).run()
+    script = scoring_script(top=INIT.format(body="time.sleep(3.2)"))
+    outcome = ScriptJob(tmp_path, script, timeout_s=3.0).run()
     assert outcome.lines == ALL
     assert outcome.receipt["invocation"]["worker_deaths"] == 0
 
@@ -243,10 +249,13 @@ def test_slow_init_is_under_no_timeout(tmp_path: Path) -> None:
 def test_init_that_hangs(tmp_path: Path) -> None:
     """An init that takes too long is tried in two processes; then the job fails and says so."""
     script = scoring_script(top=INIT.format(body="time.sleep(600)"))
-    outcome = ScriptJob(tmp_path, script, workers=1, init_timeout_s=1.2).run()
+    outcome = ScriptJob(tmp_path, script, workers=1, init_timeout_s=2.5).run()
     assert outcome.code == 1
-    assert "the worker was not ready within 1.2 s" in outcome.message
-    assert (inits(tmp_path), outcome.calls, outcome.names) == (2, {}, [])
+    assert "the worker was not ready within 2.5 s" in outcome.message
+    assert outcome.log("user/error/0/*.txt").count("the worker was not ready within 2.5 s") == 2
+    # on a machine that is busy, one of them may be ended before it comes so far
+    assert inits(tmp_path) <= 2
+    assert (outcome.calls, outcome.names) == ({}, [])
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('torn')", "os._exit(9)"], ids=["raises", "dies"])
@@ -348,7 +357,7 @@ def test_shutdown_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("runtime.hiring.SHUTDOWN_S", 1.0)
     outcome = ScriptJob(tmp_path, scoring_script(top=SHUTDOWN.format(body="time.sleep(600)"))).run()
     assert outcome.lines == ALL
-    assert outcome.receipt["timings"]["total_s"] < 10
+    assert outcome.receipt["timings"]["total_s"] < 300
 
 
 def test_shutdown_is_waited_for(tmp_path: Path) -> None:
@@ -459,31 +468,25 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
 def test_killed_script_job_goes_on(tmp_path: Path) -> None:
     """After SIGKILL of the driver the same command scores the rest alone, to the same bytes as a calm run."""
     files = [f"{number:02}.txt" for number in range(20)]
-    script = scoring_script("time.sleep(0.03)\nif '07.txt' in names:\n    raise ValueError('never')", top="import time")
-    (tmp_path / "calm").mkdir()
-    calm = ScriptJob(tmp_path / "calm", script, files=files).run()
+    script = scoring_script(f"{dedent(GATE)}if '17.txt' in names:\n    raise ValueError('never')", top="import time")
+    jobs = []
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+        jobs.append(ScriptJob(tmp_path / name, script, files=files, timeout_s=100.0))
+        jobs[-1].stop_at("~")
+    calm = jobs[0].run()
     assert len(calm.lines) == 18
-    (tmp_path / "killed").mkdir()
-    job = ScriptJob(tmp_path / "killed", script, files=files)
+    job = jobs[1]
     staged = 0
-    for _ in range(2):
-        process = job.start()
-        try:
-            deadline = time.monotonic() + 30
-            while len(list(job.staged())) < staged + 2:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
-        finally:
-            process.kill()
-            process.wait()
-        wait_for_orphans()
-        staged = len(list(job.staged()))
+    for stop in ("10.txt", "16.txt"):
+        job.stop_at(stop)
+        staged = job.killed_after(staged + 2)
+    job.stop_at("~")
     outcome = job.run()
     assert outcome.error is None
     assert (outcome.output / "predictions.csv").read_bytes() == (calm.output / "predictions.csv").read_bytes()
     assert outcome.quarantine == calm.quarantine
-    assert outcome.failed_files == calm.failed_files == ["06.txt", "07.txt"]
+    assert outcome.failed_files == calm.failed_files == ["16.txt", "17.txt"]
     assert outcome.receipt["invocation"]["resumed"] == staged
     assert sum(calm.calls.values()) == 22
     # what was running at a kill ran again: two workers, two kills
@@ -495,15 +498,13 @@ def test_killed_script_job_goes_on(tmp_path: Path) -> None:
 def test_stopped_script_job_is_canceled(tmp_path: Path) -> None:
     """SIGTERM ends it with 143, Canceled; what is staged is not scored again."""
     files = [f"{number:02}.txt" for number in range(20)]
-    job = ScriptJob(tmp_path, scoring_script("time.sleep(0.05)", top="import time"), files=files)
+    job = ScriptJob(tmp_path, scoring_script(GATE, top="import time"), files=files, timeout_s=100.0)
+    job.stop_at("06.txt")
     process = job.start()
-    deadline = time.monotonic() + 30
-    while not list(job.staged()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    job.until_staged(2, process)
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    job.stop_at("~")
+    process.wait(60)
     wait_for_orphans()
     assert (tmp_path / "logs/job_result.txt").read_text().startswith("Canceled\nreason: stopped by SIGTERM; ")
     outcome = job.run()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.faults.script_jobs import FILES, Outcome, ScriptJob, wait_for_orphans
+from tests.faults.script_jobs import FILES, Outcome, ScriptJob
 from tests.faults.scripts import scoring_script
 
 MANY = tuple(f"{number:02}.txt" for number in range(16))
@@ -114,13 +113,16 @@ def test_script_may_choose_any_name(tmp_path: Path, name: str) -> None:
 def test_killed_job_goes_on(tmp_path: Path, name: str) -> None:
     """After SIGKILL of the driver between mini-batches, the same command scores what is not done yet, and only that."""
     body = f"""
-        time.sleep(0.03)
+        while names[0] >= open(os.environ["GATE"]).read():
+            time.sleep(0.01)
         for each in names:
             with open(os.path.join(os.environ["AZUREML_BI_OUTPUT_PATH"], {name!r}.format(name=each)), "a") as out:
                 out.write(each + "\\n")
     """
-    job = summary_job(tmp_path, scoring_script(body, top=TOP.replace("{kind}", "csv")), files=MANY)
-    staged = killed_after(job, 3)
+    job = summary_job(tmp_path, scoring_script(body, top=TOP.replace("{kind}", "csv")), files=MANY, timeout_s=100.0)
+    job.stop_at("10.txt")
+    staged = job.killed_after(3)
+    job.stop_at("~")
     outcome = job.run()
     assert outcome.error is None
     assert outcome.receipt["invocation"]["resumed"] == staged >= 3
@@ -128,22 +130,6 @@ def test_killed_job_goes_on(tmp_path: Path, name: str) -> None:
     assert outcome.receipt["status"] == "Completed"
     assert ".predictions.csv.staging" not in outcome.names
     check_calls(outcome, staged)
-
-
-def killed_after(job: ScriptJob, parts: int) -> int:
-    """Kill the driver of a job once so many mini-batches are done; return how many were."""
-    process = job.start()
-    try:
-        deadline = time.monotonic() + 30
-        while len(list(job.staged())) < parts:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-    finally:
-        process.kill()
-        process.wait()
-    wait_for_orphans()
-    return len(list(job.staged()))
 
 
 def check_calls(outcome: Outcome, staged: int) -> None:

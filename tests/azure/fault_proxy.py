@@ -120,7 +120,7 @@ class FaultProxy:
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name="fault proxy", daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(
@@ -128,7 +128,7 @@ class FaultProxy:
     ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         assert self._thread is not None
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _serve(self, started: threading.Event) -> None:
         async def listen() -> None:

@@ -20,7 +20,7 @@ __all__ = ["ACCOUNT", "KEY", "NoAzuriteError", "Server", "find", "start"]
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Azurite's own, known to everybody."""
-START_S = 30.0
+START_S = 60.0
 MAIN = Path("dist/src/blob/main.js")
 ALWAYS = ("--skipApiVersionCheck", "--disableTelemetry", "--silent")
 
@@ -63,7 +63,7 @@ class Server:
         """End it; what it keeps on disk is whole."""
         self.process.terminate()
         try:
-            self.process.wait(5)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -135,13 +135,13 @@ class ScriptJob:
             "mini_batch_size": 2,
             "error_threshold": -1,
             "max_retries": 1,
-            "timeout_s": 20.0,
+            "timeout_s": 60.0,
             "task_overhead_s": 0.0,
-            "init_timeout_s": 20.0,
+            "init_timeout_s": 60.0,
             "output_format": "azureml",
             "output_header": False,
             "workers": 2,
-            "environment_variables": [("CALLS", str(folder / "calls")), ("MARK", str(folder / "mark"))],
+            "environment_variables": [(name, str(folder / name.lower())) for name in ("CALLS", "MARK", "GATE")],
             **options,
         }
 
@@ -149,6 +149,31 @@ class ScriptJob:
         """Put a script in place of what is there."""
         (self.folder / "code").mkdir(exist_ok=True)
         (self.folder / "code/score.py").write_text(script)
+
+    def stop_at(self, name: str) -> None:
+        """Let a script with `GATE` go as far as to a file; from ``~`` on there is none."""
+        unfinished = self.folder / "gate.new"
+        unfinished.write_text(name)
+        unfinished.rename(self.folder / "gate")
+
+    def killed_after(self, parts: int) -> int:
+        """Kill a run when so many mini-batches are staged; return how many were."""
+        process = self.start()
+        try:
+            self.until_staged(parts, process)
+        finally:
+            process.kill()
+            process.wait()
+        wait_for_orphans()
+        return len(list(self.staged()))
+
+    def until_staged(self, parts: int, process: subprocess.Popen[bytes]) -> None:
+        """Wait until so many mini-batches are staged."""
+        deadline = time.monotonic() + 60
+        while len(list(self.staged())) < parts:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
 
     def run(self, **options: Any) -> Outcome:
         """Run the job in this process."""
@@ -172,7 +197,7 @@ class ScriptJob:
 def wait_for_orphans() -> None:
     """Wait until all that a killed driver has started is gone."""
     mark = f"SCORELINE_TEST_RUN={os.environ['SCORELINE_TEST_RUN']}".encode()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(_has(environment, mark) for environment in Path("/proc").glob("[0-9]*/environ")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -59,6 +59,14 @@ def scoring_script(body: str = "", *, top: str = "") -> str:
     )
 
 
+GATE = """
+    while names[0] >= open(os.environ["GATE"]).read():
+        time.sleep(0.01)
+"""
+"""The body of a script that scores no file from one on, which the file ``$GATE`` names: a job that is to be stopped
+under way waits there for it, however slow whoever stops it is."""
+
+
 def script_of_all(faults: Iterable[Fault]) -> str:
     """Write a script that has all these faults: the number of each begins the names of its files, ``00-c.txt``."""
     lines = []
@@ -109,12 +117,12 @@ FAILING = {
         kind="crashed",
     ),
     "hangs with a child": Fault(
-        top="import subprocess", body="subprocess.run(['sleep', '600'])", reason=r"2 s", kind="timeout"
+        top="import subprocess", body="subprocess.run(['sleep', '600'])", reason=r"4 s", kind="timeout"
     ),
     "hangs below Python, deaf to signals": Fault(
         top="import ctypes, signal",
         body="signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); ctypes.PyDLL(None).sleep(600)",
-        reason=r"2 s",
+        reason=r"4 s",
         kind="timeout",
     ),
     "endless generator": Fault(
@@ -234,7 +242,7 @@ CURED = {
     "hangs once": Fault(
         top="import time",
         body=ONCE.format(fault="time.sleep(600)"),
-        reason="1 s",
+        reason="4 s",
         kind="timeout",
     ),
     "returns None once": Fault(body=ONCE.format(fault="return None"), reason="should return a list"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,20 +114,13 @@ def test_disk_that_can_nothing(tmp_path: Path, disk: Callable[..., None]) -> Non
 
 
 def test_good_disk_is_not_spoken_of(tmp_path: Path) -> None:
-    """There is no notice, and nothing is left of what was tried, in less than a moment."""
+    """There is no notice, and nothing is left of what was tried."""
     output = output_in(tmp_path / "score")
     output.claim()
     assert (output.abilities, output.notices) == (DiskAbilities(), ())
     assert sorted(os.listdir(output.staging_folder)) == ["lock", "parts", "spool", "work"]
     assert os.listdir(output.parts) == []
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        find_abilities(output.staging_folder, locks=True, hides=True, longest_name=75)
-        seconds.append(time.perf_counter() - began)
     output.release()
-    # a disk that is busy with others takes 10 ms to write anything
-    assert min(seconds) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -365,13 +359,14 @@ def test_claim_of_another_machine_ends_with_time(tmp_path: Path, disk: Callable[
     disk(refused={"flock": "ENOSYS"})
     output = output_in(tmp_path)
     write_claim(output, 50)
-    with pytest.raises(OutputBusyError, match=r"\(process 7 on elsewhere\); if it is gone, try again in (69|70) s$"):
+    with pytest.raises(OutputBusyError, match=r"\(process 7 on elsewhere\); if it is gone, try again in (6\d|70) s$"):
         output.claim()
     at = time.time() - 130
     os.utime(output.staging_folder / "claim", (at, at))
     output.claim()
-    assert (
-        output.notices[0] == "process 7 on elsewhere held this output and has not said so for 130 s: taken over from it"
+    assert re.fullmatch(
+        r"process 7 on elsewhere held this output and has not said so for 1[34]\d s: taken over from it",
+        output.notices[0],
     )
     output.release()
 
@@ -397,7 +392,7 @@ def test_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     output = output_in(tmp_path)
     output.claim()
     os.utime(output.staging_folder / "claim", (1, 1))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (output.staging_folder / "claim").stat().st_mtime < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert (output.staging_folder / "claim").stat().st_mtime > 2

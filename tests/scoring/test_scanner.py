@@ -485,7 +485,7 @@ def test_scanner_ends_with_its_driver(tmp_path):
     ours.send(Begin(cell_rows=1))
     ours.recv()
     ours.close()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     theirs.close()
     assert not thread.is_alive()
 
