@@ -239,6 +239,9 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="BYTES",
         help="Disk for decompressed input.  [default: half of what is free]",
     ),
+    click.option(
+        "--explain", is_flag=True, help="Say what was chosen (workers, grid, mini-batches, …), and why, a line each."
+    ),
     click.option("--restart", is_flag=True, help="Discard what is staged or complete, and score again."),
     click.option(
         "--engine",

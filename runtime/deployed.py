@@ -144,7 +144,8 @@ def _no_code(options: dict[str, Any], settings: Settings) -> str:
         raise UsageError(
             "output_action summary_only needs a scoring script, for a model writes no output of its own; use append_row"
         )
-    workers = options["workers"] = options.get("workers") or usable_cpus()
+    # how many there are where nobody says is chosen later, when more is known
+    workers = options.get("workers") or usable_cpus()
     many = f"{workers} worker{'s' * (workers > 1)}"
     if options["strict"]:
         return f"{many}; strict: one predict per file, {settings.mini_batch_size} files a mini-batch, as in Azure ML"

@@ -38,6 +38,7 @@ from runtime.parts import PartKey, read_account
 from runtime.plan import Plan, Scanner, StagedRun
 from runtime.progress import MAX_ATTEMPTS, Progress
 from runtime.record import JobRecord
+from runtime.staffing import Staffing
 from scoring.cells import TABLES, Cell, MiniBatch, SliceAccount
 from scoring.files import Listing
 from scoring.scan import Grid
@@ -98,6 +99,7 @@ class Dispatch:
         empty_allowed: whether the job may complete though nothing was scored (contract 5.4 forbids it to append_row).
         files_per_timeout: the timeout is for so many files; a mini-batch of more has more; 0: for each mini-batch.
         observer: who follows.
+        staffing: who is hired once the first worker is ready; None where all have started.
         timeout_s: how long a mini-batch may take; None: as long as others let expect.
         stall_s: how long nothing may be found and nothing end; None: for ever.
         resumed: mini-batches taken from what was staged.
@@ -120,6 +122,7 @@ class Dispatch:
     files_per_timeout: int = 0
     timeout_s: float | None = None
     stall_s: float | None = None
+    staffing: Staffing | None = None
     resumed: int = 0
     resumed_rows: int = 0
     predict_s: float = 0.0
@@ -228,6 +231,7 @@ class Dispatch:
         match event:
             case Ready():
                 self._columns = self._columns or event.columns
+                self._hire_others(event)
                 self.observer.ready(event)
             case LoadFailed():
                 self._load_failed(event)
@@ -262,6 +266,16 @@ class Dispatch:
             self.progress.set_aside(event)
         else:
             self.progress.returned(event)
+
+    def _hire_others(self, first: Ready) -> None:
+        """Hire as many as fit beside the first worker, which alone can tell what it takes."""
+        staffing, self.staffing = self.staffing, None
+        if staffing is None:
+            return
+        workers, reason = staffing.fitting(first.own_bytes)
+        self.engine.hire(workers)
+        if reason:
+            self.observer.reduced(Reduced(worker=first.worker, workers=workers, reason=reason))
 
     def _load_failed(self, event: LoadFailed) -> None:
         self.observer.load_failed(event)

@@ -163,7 +163,7 @@ class Following:
                 threshold = progress.threshold.files if progress.threshold is not None else -1
                 self.logs.progress(dispatch.plan.taken, done, progress.failed_count, threshold, self._left_s())
             self._tell_slow(dispatch.engine)
-            if self.mark is not None:
+            if self.mark is not None and dispatch.staffing is None:
                 workers = dispatch.engine.workers
                 self.mark.see(workers, loaded=len(self._ready) >= workers)
         self._watch(self.report)

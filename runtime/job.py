@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -42,6 +41,7 @@ from runtime.record import JobRecord
 from runtime.requirements import describe, mismatches
 from runtime.running import RunningMark, workers_after
 from runtime.script_output import send_rest
+from runtime.staffing import Staffing, spool_limit, staff
 from runtime.target import ModelTarget, ScriptTarget, find_target
 from scoring.cells import Cell, name_digest
 from scoring.files import InputSpec, Listing, local_path
@@ -174,14 +174,23 @@ class Job:
         # killed before the columns were named: what is staged cannot be published without them
         named = not (target.by_file and (options.output_format != "csv" or options.output_action != "append_row"))
         staged = output.staged(record.fingerprint_bytes) if output.header() or not named else []
+        recorded = record.cell_rows >= 0 > options.grid
         grid = scanner.begin(replace(self._begin(output, record.cell_rows, staged), steady=steady))
         record = replace(record, cell_rows=grid.cell_rows)
         plan = self._plan(grid, listing, engine, by_file=target.by_file)
         output.expect(plan.most_batches)
         output.record_job(record.to_json())
-        mark = self._mark(output, engine)
-        if mark is not None:
-            stack.callback(mark.end)
+        staffing = staff(options, model_path=target.path, grid=grid, memory=engine.memory)
+        self._explain(
+            staffing=staffing,
+            grid=grid,
+            resumed=recorded,
+            threads=worker_threads(options, target),
+            spec=spec,
+            files=listing.files,
+            spool=str(output.spool),
+        )
+        later = self._begin_with(engine, output, staffing, stack)
         engine.start(setup := self._setup(record, target, spec, output))
         dispatch = Dispatch(
             engine=engine,
@@ -199,6 +208,7 @@ class Job:
             timeout_s=options.timeout_s,
             stall_s=options.stall_s,
             observer=self._following,
+            staffing=later,
         )
         self._following.begin(dispatch, listing.files, unit="files" if target.by_file else "rows")
         if staged:
@@ -221,6 +231,24 @@ class Job:
             estimated_cells=grid.estimated_rows // grid.cell_rows if grid.cell_rows else len(listing.files),
             by_folder=by_file,
         )
+
+    def _explain(self, **chosen: Any) -> None:
+        """Say what was chosen (see `runtime.explain.explained`), if somebody asked."""
+        if self._options.explain:
+            from runtime.explain import explained
+
+            for text in explained(self._options, **chosen):
+                self._notice(text)
+
+    def _begin_with(self, engine: Engine, output: Output, staffing: Staffing, stack: ExitStack) -> Staffing | None:
+        """Settle with how many workers the engine starts; return how others are chosen later, None for no others."""
+        mark = self._mark(output, engine)
+        if mark is not None:
+            stack.callback(mark.end)
+        if not staffing.alone or engine.workers == 1:
+            return None
+        later, engine.workers = replace(staffing, workers=engine.workers), 1
+        return later
 
     def _mark(self, output: Output, engine: Engine) -> RunningMark | None:
         """Leave a mark that a killed driver leaves behind, and start with fewer workers where one did."""
@@ -426,7 +454,7 @@ class Job:
             staged=tuple(covers),
             limit_rows=options.limit,
             spool=str(output.spool),
-            spool_bytes=options.spool_bytes or shutil.disk_usage(output.spool).free // 2,
+            spool_bytes=spool_limit(options, str(output.spool)),
         )
 
     def _publish(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.limits import CGROUP, cgroup_folders
+from runtime.limits import CGROUP, OWN, cgroup_folders
 
-__all__ = ["Memory", "find_memory", "private_bytes", "size_text"]
+__all__ = ["ACT_AT", "Memory", "find_memory", "own_bytes", "private_bytes", "process_limit", "size_text"]
+
+ACT_AT = 0.9
+"""The share of a memory limit at which the largest worker is stopped."""
 
 _NO_LIMIT = 2**60
-_V2 = ("memory.max", "memory.current", "")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+_LIMITS = (
+    ("memory.max", "memory.current", ""),
+    # beyond it nobody is killed, but everybody is slowed down until nothing moves
+    ("memory.high", "memory.current", ""),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,10 +29,12 @@ class Memory:
 
     Attributes:
         limit_bytes: the smallest of them.
+        source: the file that it stands in.
         peak: the largest share of a limit that was seen in use, from 0 to 1.
     """
 
     limit_bytes: int
+    source: str = ""
     peak: float = 0.0
     _limits: list[tuple[Path, int, str, str]] = field(repr=False)
     _kills: int = 0
@@ -38,6 +48,11 @@ class Memory:
         self.peak = max(self.peak, used)
         return used
 
+    def free_bytes(self) -> int:
+        """Tell how much may be used before a worker is stopped for it; less than 0 where that is too much already."""
+        return min(
+            int(limit * ACT_AT) - _used_bytes(folder, usage, prefix) for folder, limit, usage, prefix in self._limits
+        )
 
     def killed_again(self) -> bool:
         """Tell whether the kernel has killed a process for want of memory that was not asked about yet."""
@@ -48,25 +63,55 @@ class Memory:
     def _count_kills(self) -> int:
         return sum(
             _stat(folder / name).get("oom_kill", 0)
-            for folder, *_ in self._limits
+            for folder in {folder for folder, *_ in self._limits}
             for name in ("memory.events", "memory.oom_control")
         )
 
 
-def find_memory(cgroup: Path = CGROUP) -> Memory | None:
-    """Find the limits of the cgroups (v1 and v2) of this process; None where there are none."""
+def find_memory(cgroup: Path = CGROUP, own: Path = OWN) -> Memory | None:
+    """Find the limits of the cgroups (v1 and v2) of this process; None where there are none.
+
+    Args:
+        cgroup: where the cgroups are mounted.
+        own: the file that tells which of them this process is in.
+    """
     limits: list[tuple[Path, int, str, str]] = []
-    for folder in cgroup_folders("memory", cgroup):
-        for limit, usage, prefix in (_V2, _V1):
+    sources: list[tuple[int, str]] = []
+    for folder in cgroup_folders("memory", cgroup, own):
+        for limit, usage, prefix in _LIMITS:
             found = _number(folder / limit)
-            if found is not None and found < min(_NO_LIMIT, _installed_bytes()):
+            if found is not None and 0 < found < min(_NO_LIMIT, _installed_bytes()):
                 limits.append((folder, found, usage, prefix))
+                sources.append((found, str(folder / limit)))
     if not limits:
         return None
-    return Memory(limit_bytes=min(limit for _, limit, _, _ in limits), _limits=limits)
+    limit_bytes, source = min(sources)
+    return Memory(limit_bytes=limit_bytes, source=source, _limits=limits)
 
 
-def private_bytes(pid: int) -> int:
+def process_limit() -> tuple[int, str] | None:
+    """Return the bytes that each process may map (`ulimit -v`, `ulimit -d`), and which of the two; None for any number.
+
+    It binds the driver and every worker by itself, so that another number of workers changes nothing.
+    """
+    limits = [
+        (soft, name)
+        for name, kind in (("RLIMIT_AS", resource.RLIMIT_AS), ("RLIMIT_DATA", resource.RLIMIT_DATA))
+        if (soft := resource.getrlimit(kind)[0]) != resource.RLIM_INFINITY
+    ]
+    return min(limits, default=None)
+
+
+def own_bytes(pid: int | str = "self") -> int:
+    """Return the bytes that a process shares with no other; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return private_bytes(pid)
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def private_bytes(pid: int | str) -> int:
     """Return the bytes that a process would give back if it ended; 0 where it has ended."""
     try:
         _, resident, shared = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[:3]

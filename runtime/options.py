@@ -90,6 +90,7 @@ class Options:
         spool_bytes: disk for decoded input; 0: half of what is free.
         restart: discard what is staged or complete, and score again.
         engine: local (by itself), forkserver, spawn or inline.
+        explain: say what was chosen, and why.
         notices: sentences to say before the job begins.
         debug: let workers write to standard error.
     """
@@ -149,6 +150,7 @@ class Options:
     spool_bytes: int = 0
     restart: bool = False
     engine: Literal["local", "forkserver", "spawn", "inline"] = "local"
+    explain: bool = False
     notices: tuple[str, ...] = ()
     debug: bool = False
 

@@ -23,10 +23,12 @@ from runtime.checks import check_input, check_model, check_options, check_output
 from runtime.errors import InputError, InterruptedJobError, ScorelineError, UsageError
 from runtime.findings import Findings, Notebook, Tell, causes_told, listed, number, sample_errors, sample_warnings
 from runtime.forkserver import end_process, open_log, start_module, worker_environment
-from runtime.hiring import read_plan
+from runtime.hiring import read_plan, worker_threads
+from runtime.memory import find_memory
 from runtime.model import signature_names
 from runtime.options import Options
 from runtime.plan import Plan, Scanner, skipped_texts
+from runtime.staffing import spool_limit, staff
 from runtime.target import ModelTarget, ScriptTarget
 from runtime.traps import Measured, traps
 from runtime.trial import Trial
@@ -193,6 +195,8 @@ class _Look:
     ) -> Measured | None:
         """Look into the files, and score the first mini-batch, if there is a worker that can."""
         grid, batch = self._first_batch(scanner, files)
+        if target is not None:
+            self._explain(spec, files, target, grid)
         if trial is not None and batch is not None:
             trial.probe(batch, grid, len(files))
         columns = trial.columns if trial is not None else signed_columns(self.options, target)
@@ -203,6 +207,29 @@ class _Look:
         seconds = trial.score(batch, causes_told(samples))
         return Measured(batch=batch, seconds=seconds, grid=grid) if seconds is not None else None
 
+    def _explain(
+        self, spec: InputSpec, files: Sequence[InputFile], target: ModelTarget | ScriptTarget, grid: Grid
+    ) -> None:
+        """Say what a run would choose, if somebody asked."""
+        options = self.options
+        if not options.explain:
+            return
+        from runtime.explain import explained
+
+        lines = explained(
+            options,
+            staffing=staff(options, model_path=target.path, grid=grid, memory=find_memory()),
+            grid=grid,
+            resumed=False,
+            threads=worker_threads(options, target),
+            spec=spec,
+            files=files,
+            spool=_nearest(options.output_folder) if options.output_access is None else self.folder,
+        )
+        self.notes.checked["chosen"] = dict(text.split(": ", 1) for text in lines)
+        for name, text in self.notes.checked["chosen"].items():
+            self.notes.ok(f"{name}: {text}")
+
     def _first_batch(self, scanner: Scanner, files: Sequence[InputFile]) -> tuple[Grid, MiniBatch | None]:
         """Plan as a run does, to the first mini-batch with something in it; of rows not more than enough."""
         options = self.options
@@ -212,7 +239,7 @@ class _Look:
             cell_rows=options.grid,
             limit_rows=0 if options.by_file else min(options.limit or SCORED_ROWS, SCORED_ROWS),
             spool=spool,
-            spool_bytes=options.spool_bytes or shutil.disk_usage(spool).free // 2,
+            spool_bytes=spool_limit(options, spool),
         )
         grid = Grid(cell_rows=0, estimated_rows=0)
         plan = Plan(
@@ -276,3 +303,10 @@ def _spread(files: list[InputFile], most: int) -> list[InputFile]:
     if len(files) <= most:
         return files
     return [files[place * (len(files) - 1) // (most - 1)] for place in range(most)]
+
+
+def _nearest(folder: str) -> str:
+    """Find the folder that is there, of one that need not be, and of those above it."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder

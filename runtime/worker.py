@@ -40,6 +40,7 @@ from runtime.engines import (
     number_of,
 )
 from runtime.errors import ModelUseError, ScorelineError
+from runtime.memory import own_bytes
 from runtime.parts import LocalParts, PartKey, Writer, account_bytes
 from runtime.pieces import GivenUp, Piece, ScriptScore
 from runtime.progress import other_columns
@@ -115,7 +116,13 @@ class Worker:
 
     def ready(self, number: int, seconds: float) -> Ready:
         """Say what was loaded."""
-        return Ready(worker=number, columns=self._plan.columns, seconds=seconds, versions=_versions())
+        return Ready(
+            worker=number,
+            columns=self._plan.columns,
+            seconds=seconds,
+            versions=_versions(),
+            own_bytes=own_bytes(),
+        )
 
     def do(self, work: Work, number: int = 0) -> Event:
         """Do a piece of work; whatever the model raises becomes a `Failed`."""

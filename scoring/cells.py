@@ -18,7 +18,7 @@ from scoring.patient_files import open_patiently
 MAX_CELL_ROWS = 131_072
 MIN_CELL_ROWS = 1_024
 CELL_BYTES = 8 * 2**20
-"""A cell's rows are chosen to hold about this many bytes of input at the most (design.md section 6)."""
+"""A cell's rows are chosen to hold about this many bytes of input at the most (design.md section 6), however few."""
 CELLS_PER_INPUT = 16
 """An input is cut into at least this many cells, as far as `MIN_CELL_ROWS` allows."""
 DIGEST_BYTES = 2**20
@@ -183,13 +183,24 @@ class SliceAccount:
 def cell_rows_for(*, bytes_per_row: float, estimated_rows: float) -> int:
     """Choose the rows of a cell: the largest power of two that the input allows.
 
-    It depends on nothing but the input, so that every machine lays the same grid.
+    It depends on nothing but the input, so that every machine lays the same grid, and a container with little memory
+    gives the same bytes as one with much: there, fewer workers hold fewer cells. What keeps cells of wide tables small
+    is how long their rows are.
     """
-    limit = min(MAX_CELL_ROWS, CELL_BYTES / max(bytes_per_row, 1.0), estimated_rows / CELLS_PER_INPUT)
-    rows = MIN_CELL_ROWS
+    limit = min(row_limits(bytes_per_row=bytes_per_row, estimated_rows=estimated_rows).values())
+    rows = 1
     while rows * 2 <= limit:
         rows *= 2
     return rows
+
+
+def row_limits(*, bytes_per_row: float, estimated_rows: float) -> dict[str, float]:
+    """Say what each of the bounds allows a cell, in rows: of any input, by its bytes, and as a share of the input."""
+    return {
+        "most": MAX_CELL_ROWS,
+        "bytes": CELL_BYTES / max(bytes_per_row, 1.0),
+        "share": max(MIN_CELL_ROWS, estimated_rows / CELLS_PER_INPUT),
+    }
 
 
 def is_small(rows: int, cell_rows: int) -> bool:

@@ -9,7 +9,7 @@ driver                          scanner
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scoring.cells import Cell
 
@@ -51,10 +51,17 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The grid chosen, and the rows the input is estimated to have."""
+    """The grid, and what it follows from.
+
+    Attributes:
+        cell_rows: rows of a cell; 0: a file each.
+        estimated_rows: rows the input is thought to have.
+        bytes_per_row: decoded bytes of a row, as far as it was looked at; 0 where none was.
+    """
 
     cell_rows: int
     estimated_rows: int
+    bytes_per_row: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

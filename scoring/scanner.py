@@ -107,7 +107,7 @@ def choose_grid(files: tuple[InputFile, ...], dialect: Dialect, cell_rows: int, 
     bytes_per_row, estimated_rows = sample(files, dialect, reads)
     if cell_rows < 0:
         cell_rows = cell_rows_for(bytes_per_row=bytes_per_row, estimated_rows=estimated_rows)
-    return Grid(cell_rows=cell_rows, estimated_rows=round(estimated_rows))
+    return Grid(cell_rows=cell_rows, estimated_rows=round(estimated_rows), bytes_per_row=bytes_per_row)
 
 
 def resumed_grid(files: Sequence[InputFile], begin: Begin) -> Grid | None:
@@ -118,7 +118,9 @@ def resumed_grid(files: Sequence[InputFile], begin: Begin) -> Grid | None:
         return None
     total = sum(file.size_bytes for file in files if file.format in TABLES)
     others = sum(file.format not in TABLES for file in files)
-    return Grid(cell_rows=begin.cell_rows, estimated_rows=round(total * rows / covered) + others)
+    return Grid(
+        cell_rows=begin.cell_rows, estimated_rows=round(total * rows / covered) + others, bytes_per_row=covered / rows
+    )
 
 
 def plan_steps(files: tuple[InputFile, ...], dialect: Dialect, begin: Begin) -> Iterator[list[Step]]:

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runtime.limits import usable_cpus
 from runtime.memory import find_memory
 from runtime.running import RunningMark, workers_after
 from runtime.score_file import ScoreFile
@@ -186,6 +187,26 @@ def test_model_that_does_not_fit_once_is_told(group: Group, big: Path, tmp_path:
     assert job.returncode == 1, words
     assert "likely out of memory" in words.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_only_as_many_workers_start_as_memory_is_enough_for(
+    group: Group, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """Where nobody says how many, the first worker tells what a copy of the model takes; nobody is killed for it."""
+    if usable_cpus() < 2:
+        pytest.skip("one CPU has one worker anyway")
+    model = save(tmp_path_factory.mktemp("models") / "big", 300)
+    with open(model / "ballast.bin", "wb") as file:
+        # it looks as large as it is
+        file.truncate(300 * 2**20)
+    group.limit(700)
+    command = options(model, write(tmp_path / "in.csv", {}), tmp_path / "out", 0)
+    words = group.run(*command[: command.index("--workers")], "--explain")
+    assert "one starts alone, for memory may be too little for all of them: the model has 300 MiB on disk" in words
+    assert "memory is enough for 1 of " in words
+    assert (tmp_path / "out/predictions.csv").read_text() == expected()
+    invocation = receipt(tmp_path / "out")["invocation"]
+    assert (invocation["workers"], invocation["worker_deaths"]) == (1, 0)
 
 
 def marked(mark: Path) -> int:

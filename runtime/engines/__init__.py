@@ -143,12 +143,21 @@ class Try:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A worker has loaded the model; its columns, empty where only a file's header can tell."""
+    """A worker has loaded the model.
+
+    Attributes:
+        worker: which one.
+        columns: what the model wants; empty where only a file's header can tell.
+        seconds: that it took.
+        versions: of libraries, by name.
+        own_bytes: memory that it shares with no other process.
+    """
 
     worker: int
     columns: tuple[ColumnSpec, ...]
     seconds: float
     versions: tuple[tuple[str, str], ...]
+    own_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +332,10 @@ class Engine(Protocol):
 
     def start(self, setup: Setup) -> None:
         """Have every worker load the model; each answers with `Ready` or `LoadFailed`."""
+        ...
+
+    def hire(self, workers: int) -> None:
+        """Have more workers, so many in all; none where there are as many, or can be no more."""
         ...
 
     def wanted(self) -> int:

@@ -41,6 +41,9 @@ class InlineEngine:
         else:
             self._events.append(self._worker.ready(0, time.perf_counter() - began))
 
+    def hire(self, workers: int) -> None:
+        """Stay alone; see `Engine.hire`."""
+
     def wanted(self) -> int:
         """See `Engine.wanted`."""
         return 1 - len(self._work) if self._worker is not None else 0

@@ -37,7 +37,7 @@ from runtime.engines import (
     number_of,
 )
 from runtime.forkserver import ForkServer, end_process, end_session, start_module, worker_environment
-from runtime.memory import Memory, private_bytes, size_text
+from runtime.memory import ACT_AT, Memory, private_bytes, size_text
 from scoring.log_paths import stderr_path
 from scoring.specs import ScriptSpec
 
@@ -51,9 +51,8 @@ LOG_TAIL_CHARS = 2_000
 EXIT_WAIT_S = 5.0
 MAX_EARLY_DEATHS = 3
 """So many deaths in a row without a result between them, and dead workers are not replaced."""
-ACT_AT = 0.9
 ACT_ALONE_AT = 0.97
-"""The share of the memory limit at which the largest worker is stopped, or the only one."""
+"""The share of the memory limit at which the only worker is stopped."""
 LOOK_S = 0.1
 RELIEF_S = 0.5
 """How long what a worker leaves takes to be free again."""
@@ -129,6 +128,12 @@ class LocalEngine:
         """See `Engine.start`."""
         self._setup = setup
         for _ in range(self.workers):
+            self._hire()
+
+    def hire(self, workers: int) -> None:
+        """See `Engine.hire`."""
+        for _ in range(self.workers, workers):
+            self.workers += 1
             self._hire()
 
     def _hire(self) -> None:
