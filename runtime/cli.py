@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -9,6 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from runtime.variables import (
+    DEPLOYMENT,
+    MODEL_DIR,
+    OUTPUT_PATH,
+    Option,
+    check_names,
+    from_environment,
+    given_name,
+    model_of_azureml,
+)
 
 if TYPE_CHECKING:
     from runtime.forkserver import ForkServer
@@ -25,12 +37,12 @@ def scoreline() -> None:
     """Score files with an MLflow model, in parallel: nothing lost, nothing twice, the same bytes every time."""
 
 
-def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     pairs = []
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{value!r} is not name=value", param_hint=parameter.opts[0])
+            raise click.BadParameter(f"{value!r} is not name=value", param_hint=given_name(context, parameter))
         pairs.append((name, text))
     return tuple(pairs)
 
@@ -53,17 +65,19 @@ def _deployment(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -
     for word in words[1:] if words and words[0].lower().endswith(DEPLOYMENT_FILES) else words:
         hint = "quote a glob, so that the shell leaves it alone: --input 'data/*.csv'"
         raise click.UsageError(f"Got unexpected extra argument ({word}); {hint}")
-    return words[0] if words else None
+    return words[0] if words else os.environ.get(DEPLOYMENT) or None
 
+
+option = functools.partial(click.option, cls=Option)
 
 RUN_OPTIONS: list[Callable[..., Any]] = [
-    click.option(
+    option(
         "--model",
         default=None,
         help="Folder with an MLmodel file (a local path or a URI on Azure storage), models:/name/version, "
         "models:/name@alias or runs:/…; beside a deployment: instead of the model it names.",
     ),
-    click.option(
+    option(
         "--input",
         "input",
         multiple=True,
@@ -71,7 +85,7 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         help="File, folder or glob to score: a local path, a URI on Azure storage or of a datastore, the name of a "
         "data asset, or the https address of a file.",
     ),
-    click.option(
+    option(
         "--output",
         "--output-path",
         "output",
@@ -79,63 +93,63 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         help="Folder for the score file, or the file, on this machine or on Azure storage.  "
         "[default: ./scoreline/JOB NAME/score]",
     ),
-    click.option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
-    click.option(
+    option("--job-name", default="", help="Name of the job; the same name resumes.  [default: made up]"),
+    option(
         "--input-type",
         type=click.Choice(["uri_folder", "uri_file"]),
         default=None,
         help="What --input is.  [default: what is found]",
     ),
-    click.option(
+    option(
         "--include", multiple=True, metavar="GLOB", help="Take only files whose names match; may be repeated."
     ),
-    click.option("--recursive", is_flag=True, help="Look into sub-folders."),
-    click.option(
+    option("--recursive", is_flag=True, help="Look into sub-folders."),
+    option(
         "--input-format", type=click.Choice(["csv"]), default=None, help="Read every file so, whatever its extension."
     ),
-    click.option(
+    option(
         "--input-header/--no-input-header", default=True, help="Whether files begin with a header.  [default: they do]"
     ),
-    click.option(
+    option(
         "--input-columns", callback=_names, metavar="A,B", help="Names of the columns of files without a header."
     ),
-    click.option("--delimiter", default=",", show_default=True, help="Between fields; '\\t' is a tab."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Of the files."),
-    click.option(
+    option("--delimiter", default=",", show_default=True, help="Between fields; '\\t' is a tab."),
+    option("--encoding", default="utf-8", show_default=True, help="Of the files."),
+    option(
         "--types",
         multiple=True,
         callback=_pairs,
         metavar="COLUMN=TYPE",
         help="Type of a column, before the signature's; may be repeated.",
     ),
-    click.option("--date-format", default=None, help="How dates are written, as for strptime.  [default: ISO 8601]"),
-    click.option(
+    option("--date-format", default=None, help="How dates are written, as for strptime.  [default: ISO 8601]"),
+    option(
         "--output-file-name",
         default=None,
         help="Name of the score file.  [default: the deployment's, or predictions.csv]",
     ),
-    click.option(
+    option(
         "--format",
         "output_format",
         type=click.Choice(["azureml", "csv", "jsonl"]),
         default=None,
         help="How scores are written.  [default: azureml for a deployment, csv for a model]",
     ),
-    click.option(
+    option(
         "--if-exists",
         type=click.Choice(["fail", "overwrite", "append"]),
         default="fail",
         show_default=True,
         help="What to do with a score file that is there.",
     ),
-    click.option(
+    option(
         "--output-header/--no-output-header",
         default=None,
         help="Whether the score file begins with a header.  [default: with format csv it does]",
     ),
-    click.option("--keep", callback=_names, metavar="A,B", help="Copy these input columns before the predictions."),
-    click.option("--method", default="predict", show_default=True, help="What to call: predict, predict_proba, …"),
-    click.option(
+    option("--keep", callback=_names, metavar="A,B", help="Copy these input columns before the predictions."),
+    option("--method", default="predict", show_default=True, help="What to call: predict, predict_proba, …"),
+    option(
         "--param",
         "params",
         multiple=True,
@@ -143,51 +157,51 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="NAME=VALUE",
         help="Parameter of the model's predict; may be repeated.",
     ),
-    click.option(
+    option(
         "--workers", type=click.IntRange(1), default=None, help="Processes.  [default: the CPUs this container may use]"
     ),
-    click.option(
+    option(
         "--threads", type=click.IntRange(1), default=None, help="Native threads of each worker.  [default: 1]"
     ),
-    click.option(
+    option(
         "--chunk-rows",
         type=click.IntRange(0),
         default=None,
         help="Rows of one predict call; 0: one call for each file.  [default: chosen from the input]",
     ),
-    click.option(
+    option(
         "--strict",
         is_flag=True,
         default=None,
         help="As Azure ML scores a model: one predict per file, and a file with a row that does not fit fails.",
     ),
-    click.option(
+    option(
         "--cells-per-mini-batch",
         type=click.IntRange(1),
         default=None,
         help="Predict calls handed out at a time; never changes the output.  [default: chosen as the work goes]",
     ),
-    click.option(
+    option(
         "--isolate/--no-isolate",
         default=None,
         help="Look for the rows (or files, with a scoring script) that fail a mini-batch, and score the others.  "
         "[default: rows, not files]",
     ),
-    click.option("--limit", type=click.IntRange(1), default=None, help="Score the first rows only, and print them."),
-    click.option(
+    option("--limit", type=click.IntRange(1), default=None, help="Score the first rows only, and print them."),
+    option(
         "--max-quarantined",
         default=None,
         metavar="N|N%",
         help="Stop when more rows cannot be scored.  [default: 1%, and at least 10]",
     ),
-    click.option(
+    option(
         "--quarantine-values",
         type=click.Choice(["keep", "none"]),
         default="keep",
         show_default=True,
         help="Whether the quarantine file holds values.",
     ),
-    click.option(
+    option(
         "--timeout",
         "timeout_s",
         type=float,
@@ -195,7 +209,7 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="SECONDS",
         help="For one mini-batch; the first of each worker has longer.  [default: the deployment's, or none]",
     ),
-    click.option(
+    option(
         "--task-overhead-timeout",
         "task_overhead_s",
         type=click.FloatRange(0),
@@ -204,7 +218,7 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="SECONDS",
         help="How much longer the first mini-batch of a worker may take.",
     ),
-    click.option(
+    option(
         "--init-timeout",
         "init_timeout_s",
         type=float,
@@ -212,17 +226,17 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="SECONDS",
         help="For a scoring script to load and init().  [default: 600, or 3 timeouts and 30 s]",
     ),
-    click.option(
+    option(
         "--logs", default=None, metavar="DIR", help="Folder for logs.  [default: in a deployment's job folder]"
     ),
-    click.option(
+    option(
         "--on-mismatch",
         type=click.Choice(["warn", "fail"]),
         default="warn",
         show_default=True,
         help="What to do where the model was saved with other versions than run here.",
     ),
-    click.option(
+    option(
         "--grace",
         "grace_s",
         type=float,
@@ -231,7 +245,7 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="SECONDS",
         help="For running mini-batches when a signal stops the job.",
     ),
-    click.option(
+    option(
         "--spool",
         "spool_bytes",
         type=click.IntRange(0),
@@ -239,11 +253,11 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
         metavar="BYTES",
         help="Disk for decompressed input.  [default: half of what is free]",
     ),
-    click.option(
+    option(
         "--explain", is_flag=True, help="Say what was chosen (workers, grid, mini-batches, …), and why, a line each."
     ),
-    click.option("--restart", is_flag=True, help="Discard what is staged or complete, and score again."),
-    click.option(
+    option("--restart", is_flag=True, help="Discard what is staged or complete, and score again."),
+    option(
         "--engine",
         type=click.Choice(["local", "forkserver", "spawn", "inline"]),
         default="local",
@@ -254,24 +268,24 @@ RUN_OPTIONS: list[Callable[..., Any]] = [
 
 
 INVOCATION_OPTIONS: list[Callable[..., Any]] = [
-    click.option("--mini-batch-size", type=int, default=None, help="Files of one mini-batch of a deployment."),
-    click.option("--instance-count", type=int, default=None, help="Instances of a deployment: workers, here."),
-    click.option("--set", "set", multiple=True, metavar="A.B=C", help="Override a setting; may be repeated."),
-    click.option("--file", default=None, metavar="YAML", help="Inputs and outputs of the job, as for az ml."),
-    click.option("--request", default=None, metavar="JSON", help="Body of a REST invocation; - reads standard input."),
-    click.option("--deployment-name", default=None, help="Refuse a deployment of another name."),
-    click.option("--experiment-name", default=None, help="MLflow experiment that a scoring script logs to."),
-    click.option(
+    option("--mini-batch-size", type=int, default=None, help="Files of one mini-batch of a deployment."),
+    option("--instance-count", type=int, default=None, help="Instances of a deployment: workers, here."),
+    option("--set", "set", multiple=True, metavar="A.B=C", help="Override a setting; may be repeated."),
+    option("--file", default=None, metavar="YAML", help="Inputs and outputs of the job, as for az ml."),
+    option("--request", default=None, metavar="JSON", help="Body of a REST invocation; - reads standard input."),
+    option("--deployment-name", default=None, help="Refuse a deployment of another name."),
+    option("--experiment-name", default=None, help="MLflow experiment that a scoring script logs to."),
+    option(
         "--workspace",
         default=None,
         metavar="YAML",
         help="What names of datastores, data and models stand for.  [default: workspace.yml, if there is one]",
     ),
-    click.option(
+    option(
         "--subscription", default=None, metavar="ID", help="Of the workspace that is asked what names stand for."
     ),
-    click.option("--resource-group", default=None, metavar="NAME", help="Of that workspace."),
-    click.option(
+    option("--resource-group", default=None, metavar="NAME", help="Of that workspace."),
+    option(
         "--workspace-name", default=None, metavar="NAME", help="Its name.  [default of all three: AZUREML_ARM_*]"
     ),
 ]
@@ -290,9 +304,9 @@ def _with(options: list[Callable[..., Any]]) -> Callable[[Callable[..., Any]], C
 @click.argument("deployment", nargs=-1, metavar="[DEPLOYMENT.YML]", callback=_deployment)
 @_with(RUN_OPTIONS)
 @_with(INVOCATION_OPTIONS)
-@click.option("--json", "as_json", is_flag=True, help="Print the receipt to standard output.")
-@click.option("--quiet", is_flag=True, help="Show errors only.")
-@click.option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
+@option("--json", "as_json", is_flag=True, help="Print the receipt to standard output.")
+@option("--quiet", is_flag=True, help="Show errors only.")
+@option("--debug", is_flag=True, help="Show what workers print, and tracebacks.")
 def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
     """Score files with an MLflow model, or as an Azure ML batch deployment says.
 
@@ -306,13 +320,16 @@ def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
     """  # noqa: D301 (click wants the character itself)
     if as_json and options["limit"]:
         raise click.UsageError("--limit prints rows and --json prints the receipt: give one of them")
-    given = _given(options)
+    given = _given(options, quiet=quiet)
     sys.exit(_run(given, as_json=as_json, quiet=quiet, debug=debug))
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """Keep what was given, and refuse what only a deployment takes."""
+def _given(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Keep what was given, by arguments or by variables, and refuse what only a deployment takes."""
     given = {name: value for name, value in options.items() if value not in (None, "")}
+    notices = [*check_names(os.environ, scoreline.commands["run"].params), *_of_variables(given)]
+    for notice in () if quiet else notices:
+        click.echo(notice, err=True)
     only = ("mini_batch_size", "instance_count", "set", "file", "request", "deployment_name", "experiment_name")
     if "deployment" not in given:
         if "model" not in given:
@@ -325,6 +342,21 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
             raise click.UsageError("Missing option '--input'.")
         given = {name: value for name, value in given.items() if name not in only}
     return given
+
+
+def _of_variables(given: dict[str, Any]) -> list[str]:
+    """Add what Azure ML sets, where nothing else says it, and say which variables count."""
+    names = from_environment(click.get_current_context())
+    if "deployment" in given and given["deployment"] == os.environ.get(DEPLOYMENT):
+        names.insert(0, DEPLOYMENT)
+    if "model" not in given and "deployment" not in given and (model := model_of_azureml(os.environ)):
+        given["model"] = model
+        names.append(MODEL_DIR)
+    if "output" not in given and (output := os.environ.get(OUTPUT_PATH)):
+        # a file or a request that goes with a deployment may name an output, too
+        given["usual_output" if "deployment" in given else "output"] = output
+        names.append(OUTPUT_PATH)
+    return [f"options from the environment: {', '.join(names)}"] if names else []
 
 
 def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) -> int:
@@ -401,8 +433,8 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
 @click.argument("deployment", nargs=-1, metavar="[DEPLOYMENT.YML]", callback=_deployment)
 @_with(RUN_OPTIONS)
 @_with(INVOCATION_OPTIONS)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, without values of the input.")
-@click.option("--debug", is_flag=True, help="Show what workers print.")
+@option("--json", "as_json", is_flag=True, help="Print the findings as JSON, without values of the input.")
+@option("--debug", is_flag=True, help="Show what workers print.")
 def validate(*, as_json: bool, debug: bool, **options: Any) -> None:
     """Look at a job before it runs: what a run would refuse, rows that do not fit, and known traps.
 
@@ -411,7 +443,7 @@ def validate(*, as_json: bool, debug: bool, **options: Any) -> None:
     \b
     Exit codes: 0 no error, 2 errors, all of them; 130 or 143 interrupted.
     """  # noqa: D301 (click wants the character itself)
-    sys.exit(_validate(_given(options), as_json=as_json, debug=debug))
+    sys.exit(_validate(_given(options, quiet=as_json), as_json=as_json, debug=debug))
 
 
 def _validate(options: dict[str, Any], *, as_json: bool, debug: bool) -> int:

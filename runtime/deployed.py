@@ -16,7 +16,8 @@ from runtime.options import OF_WORKSPACES
 __all__ = ["INVOCATION", "deployment_options"]
 
 INVOCATION = (
-    "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", *OF_WORKSPACES,
+    "request", "file", "set", "mini_batch_size", "instance_count", "deployment_name", "experiment_name", "usual_output",
+    *OF_WORKSPACES,
 )  # fmt: skip
 """Options of an invocation that are none of a job: they are spent here."""
 
@@ -38,7 +39,8 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
     An option given wins over the invocation, and that over the deployment.
 
     Args:
-        given: options as `runtime.run` takes them, ``deployment`` among them.
+        given: options as `runtime.run` takes them, ``deployment`` among them; ``usual_output`` is the output where
+            neither an option nor the invocation says one.
 
     Raises:
         DeploymentError: the deployment or the invocation is wrong; with all that is wrong.
@@ -64,7 +66,7 @@ def deployment_options(given: dict[str, Any]) -> dict[str, Any]:
     options |= find_input(invocation.input, invocation.input_type, names)
     if invocation.job_name:
         options["job_name"] = invocation.job_name
-    options |= find_output(invocation.output, settings.output_file_name, names)
+    options |= find_output(invocation.output or given.get("usual_output") or "", settings.output_file_name, names)
     # of two options that contradict each other, the one that was given wins
     options.setdefault("strict", deployment.strict and not given.get("chunk_rows"))
     if deployment.chunk_rows is not None and not options["strict"]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from runtime.deployment_yaml import Located
 
-__all__ = ["Mismatch", "describe", "mismatches"]
+__all__ = ["Mismatch", "describe", "mismatches", "saved_with"]
 
 MAX_FILE_BYTES = 2**20
 SHOWN = 5
@@ -69,6 +69,11 @@ def mismatches(model_path: str, mlmodel: Mapping[str, Any] | None = None) -> lis
         if mismatch is not None and mismatch.package != "python":
             found.setdefault(mismatch.package, mismatch)
     return [*found.values(), *_python(model_path, mlmodel)]
+
+
+def saved_with(model_path: str) -> tuple[str, list[str], str]:
+    """Return the file that says what a model was saved with, its requirements, and the version of Python, if known."""
+    return *_requirements(model_path), _python_version(model_path, None)[1]
 
 
 def describe(differences: Sequence[Mismatch]) -> str:

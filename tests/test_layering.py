@@ -23,7 +23,7 @@ WORKER_SIDE = frozenset({"runtime.engines.inline", "runtime.worker"})
 
 # The homes of foreign libraries in the driver, one or two each. Add a module here only with a reason.
 HOMES = {
-    "click": {"runtime.cli"},
+    "click": {"runtime.cli", "runtime.variables"},
     "fsspec": {"runtime.store_parts"},
     "rich": {"runtime.display"},
     "yaml": {"runtime.model", "runtime.deployment_yaml"},
