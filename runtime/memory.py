@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.limits import CGROUP, OWN, cgroup_folders
 
-__all__ = ["ACT_AT", "Memory", "find_memory", "own_bytes", "private_bytes", "process_limit", "size_text"]
+__all__ = ["ACT_AT", "Memory", "find_memory", "own_bytes", "private_bytes", "process_limit", "size_text", "tree_bytes"]
 
 ACT_AT = 0.9
 """The share of a memory limit at which the largest worker is stopped."""
@@ -109,6 +109,26 @@ def own_bytes(pid: int | str = "self") -> int:
     except (OSError, ValueError):
         return private_bytes(pid)
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def tree_bytes(pid: int) -> int:
+    """Return the bytes that a process and all below it use, what they share among each other counted once (PSS)."""
+    total = 0
+    waiting = [pid]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            waiting += (
+                int(child)
+                for task in os.listdir(f"/proc/{pid}/task")
+                for child in Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii").split()
+            )
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        except (OSError, ValueError):
+            # it has ended
+            continue
+        total += next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+    return total
 
 
 def private_bytes(pid: int | str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import IO
@@ -14,9 +16,10 @@ from runtime.findings import Notebook, listed, number
 from runtime.hiring import make_engine, worker_setup, worker_threads
 from runtime.options import Options
 from runtime.progress import cause_text
+from runtime.rehearsal import LOOK_S, Pace, Peak, rehearse
 from runtime.score_file import ScoreFile
 from runtime.target import ModelTarget, ScriptTarget
-from scoring.cells import TABLES, MiniBatch
+from scoring.cells import TABLES, Cell, InputFile, MiniBatch
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec, ReadPlan
 
@@ -35,6 +38,10 @@ class Trial:
         log: takes what the worker prints.
         notes: where findings go.
         columns: what the model wants, once known.
+        ready_at: when the worker was ready (`time.monotonic`); 0 before.
+        own_bytes: what it then held that it shares with nobody.
+        scored: the answer to the first mini-batch, if it was scored.
+        peak: the most memory that was seen in use.
     """
 
     options: Options
@@ -44,6 +51,10 @@ class Trial:
     log: IO[bytes]
     notes: Notebook
     columns: tuple[ColumnSpec, ...] = ()
+    ready_at: float = field(default=0.0, init=False)
+    own_bytes: int = field(default=0, init=False)
+    scored: Scored | None = field(default=None, init=False)
+    peak: Peak = field(default_factory=Peak, init=False)
     _engine: Engine | None = field(default=None, init=False)
     _alive: bool = field(default=False, init=False)
     _tried: int = field(default=0, init=False)
@@ -77,6 +88,7 @@ class Trial:
                     return False
                 if isinstance(event, Ready):
                     self._alive = True
+                    self.ready_at, self.own_bytes = time.monotonic(), event.own_bytes
                     self.columns = event.columns
                     self.notes.checked |= {"load_s": round(event.seconds, 3), "versions": dict(event.versions)}
                     what = "scoring script" if self.target.by_file else "model"
@@ -125,6 +137,7 @@ class Trial:
         for cause, count in event.causes:
             if cause not in told:
                 self.notes.error(f"{what}: {cause_text(cause, count)}")
+        self.scored = event
         unit = "file" if options.by_file else "row"
         lost = sum(each.quarantined + each.given_up for each in event.accounts)
         done = batch.rows - lost
@@ -138,6 +151,32 @@ class Trial:
             self.notes.ok(f"scored {count_text} ({what}), in {event.predict_s:.2f} s")
         return event.predict_s
 
+    def pace(self, batch: MiniBatch, cells: Sequence[Cell], files: Sequence[InputFile], workers: int) -> Pace | None:
+        """Say what so many workers do at once; None where nothing was scored.
+
+        Args:
+            batch: the mini-batch that was scored.
+            cells: the first of the job, for all of them to score for a while; none to go by that mini-batch alone.
+            files: of the input.
+            workers: how many.
+        """
+        if self.scored is None or self._engine is None:
+            return None
+        rehearsed = rehearse(self._engine, cells, self.columns, files, workers) if cells else None
+        if rehearsed is not None:
+            return rehearsed
+        seconds = max(self.scored.seconds, 1e-6)
+        return Pace(
+            workers=workers,
+            rows=batch.rows,
+            rows_s=batch.rows / seconds * workers,
+            cell_s=seconds,
+            first_s=seconds,
+            row_bytes=self.scored.size_bytes / max(1, batch.rows),
+            # the others hold a copy of the model each
+            peak_bytes=self.peak.seen_bytes + (workers - 1) * self.own_bytes,
+        )
+
     def _ask(self, work: Probe | Score) -> Probed | Scored | Failed | LoadFailed:
         """Have the worker do something, and wait for the answer."""
         engine = self._engine
@@ -147,7 +186,9 @@ class Trial:
             if waiting and engine.wanted() > 0:
                 engine.submit(work)
                 waiting = False
-            for event in engine.wait(POLL_S):
+            self.peak.look()
+            for event in engine.wait(LOOK_S / 2):
+                self.peak.look()
                 if isinstance(event, LoadFailed):
                     if event.goes_on:
                         continue

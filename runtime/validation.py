@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from typing import IO, Any
 
 from runtime.checks import check_input, check_model, check_options, check_output, check_requirements, signed_columns
 from runtime.errors import InputError, InterruptedJobError, ScorelineError, UsageError
+from runtime.estimate import estimate, process_age_s
 from runtime.findings import Findings, Notebook, Tell, causes_told, listed, number, sample_errors, sample_warnings
 from runtime.forkserver import end_process, open_log, start_module, worker_environment
 from runtime.hiring import read_plan, worker_threads
@@ -33,17 +35,19 @@ from runtime.target import ModelTarget, ScriptTarget
 from runtime.traps import Measured, traps
 from runtime.trial import Trial
 from runtime.uris import LocalPath, parse_uri
-from scoring.cells import InputFile, MiniBatch
+from scoring.cells import TABLES, Cell, InputFile, MiniBatch
 from scoring.files import InputSpec, Listing
 from scoring.rows import Dialect
 from scoring.sample import Order, Sampled
-from scoring.scan import Begin, Grid
+from scoring.scan import Begin, Grid, ScanEnd
 from scoring.specs import ReadPlan
 
 __all__ = ["validate"]
 
 SAMPLED_FILES = 200
 SCORED_ROWS = 10_000
+REHEARSED_FROM_S = 1.0
+"""Where the first mini-batch lets expect that a job scores for longer, workers try for how long."""
 
 
 def validate(*, tell: Tell | None = None, values: bool = False, **options: Any) -> Findings:
@@ -58,6 +62,7 @@ def validate(*, tell: Tell | None = None, values: bool = False, **options: Any) 
         InterruptedJobError: a signal stopped it.
     """
     notes = Notebook(tell)
+    began = time.monotonic() - process_age_s()
     with _signals(), ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="scoreline-validate-")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -67,7 +72,9 @@ def validate(*, tell: Tell | None = None, values: bool = False, **options: Any) 
         if checked is None:
             _look_for_input(options, log, notes)
         else:
-            _Look(options=checked, notes=notes, folder=folder, log=log, stack=stack, values=values).all()
+            _Look(
+                options=checked, notes=notes, folder=folder, log=log, stack=stack, values=values, began=began
+            ).all()
     return notes.findings()
 
 
@@ -123,6 +130,7 @@ class _Look:
     log: IO[bytes]
     stack: ExitStack
     values: bool
+    began: float
 
     def all(self) -> None:
         """Look at everything."""
@@ -205,7 +213,67 @@ class _Look:
         if trial is None or batch is None:
             return None
         seconds = trial.score(batch, causes_told(samples))
-        return Measured(batch=batch, seconds=seconds, grid=grid) if seconds is not None else None
+        if seconds is None:
+            return None
+        self._estimate(trial, spec, files, grid, batch)
+        return Measured(batch=batch, seconds=seconds, grid=grid)
+
+    def _estimate(
+        self, trial: Trial, spec: InputSpec, files: Sequence[InputFile], grid: Grid, batch: MiniBatch
+    ) -> None:
+        """Estimate what the job takes, by the first mini-batch, or where that is not little by a rehearsal."""
+        options = self.options
+        staffing = staff(options, model_path=trial.target.path, grid=grid, memory=find_memory())
+        workers = staffing.fitting(trial.own_bytes)[0] if staffing.alone else staffing.workers
+        pace = trial.pace(batch, (), files, workers)
+        if pace is None:
+            return
+        input_bytes = sum(file.size_bytes for file in files)
+        rows = grid.estimated_rows
+        if batch.slices[0].format not in TABLES:
+            # by the bytes of the first, for a file need not be like another
+            rows = round(batch.rows * input_bytes / batch.size_bytes) if batch.size_bytes else len(files)
+        elif options.limit:
+            rows = min(rows, options.limit)
+        if rows > REHEARSED_FROM_S * pace.rows_s and grid.cell_rows and options.engine != "inline":
+            self.notes.ok(f"trying {workers} worker{'s' * (workers > 1)} at once, for an estimate")
+            cells = self._first_cells(spec, grid, rows, workers)
+            pace = trial.pace(batch, cells, files, workers) or pace
+        found = estimate(
+            pace,
+            start_s=trial.ready_at - self.began,
+            rows=rows,
+            cell_rows=grid.cell_rows,
+            input_bytes=rows * grid.bytes_per_row,
+            cpus=staffing.cpus.usable,
+            unit="files" if options.by_file else "rows",
+            looked_at=pace.rows,
+        )
+        self.notes.checked["estimate"] = found.to_json()
+        self.notes.ok(found.text)
+
+    def _first_cells(self, spec: InputSpec, grid: Grid, rows: int, workers: int) -> list[Cell]:
+        """Cut as many whole cells as workers have at once, and one; none where the input cannot be read any more."""
+        spool = os.path.join(self.folder, "rehearsed")
+        os.mkdir(spool)
+        cells: list[Cell] = []
+        scanner = Scanner(spec, self.log)
+        self.stack.callback(scanner.close)
+        try:
+            scanner.expect(Listing)
+            begin = Begin(
+                cell_rows=grid.cell_rows,
+                limit_rows=min(rows, (workers + 1) * grid.cell_rows),
+                spool=spool,
+                spool_bytes=spool_limit(self.options, spool),
+            )
+            scanner.begin(begin)
+            while not isinstance(message := scanner.receive(), ScanEnd):
+                if isinstance(message, Cell) and message.rows:
+                    cells.append(message)
+        except InputError:
+            return []
+        return cells
 
     def _explain(
         self, spec: InputSpec, files: Sequence[InputFile], target: ModelTarget | ScriptTarget, grid: Grid

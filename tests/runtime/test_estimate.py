@@ -1,0 +1,164 @@
+"""What a job will take: from what a look measures to the sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime import validate
+from runtime.estimate import Estimate, estimate, process_age_s
+from runtime.memory import tree_bytes
+from runtime.rehearsal import Pace
+from tests.runtime.commands import scoreline
+
+MIB = 2**20
+SLOW_S = 0.25
+SLOW = f"""
+import time
+import mlflow.pyfunc
+from mlflow.models import set_model
+
+class Slow(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        time.sleep({SLOW_S})
+        return model_input["value"] * 2.0
+
+set_model(Slow())
+"""
+
+
+def pace(workers: int = 2, *, rows_s: float = 100_000.0, first_s: float = 0.1, row_bytes: float = 0.0) -> Pace:
+    """Return a pace of cells of 10,000 rows."""
+    cell_s = 10_000 / rows_s * workers
+    return Pace(
+        workers=workers,
+        rows=50_000,
+        rows_s=rows_s,
+        cell_s=cell_s,
+        first_s=max(first_s, cell_s),
+        row_bytes=row_bytes,
+        peak_bytes=300 * MIB,
+    )
+
+
+def of(found: Pace, rows: int, *, cell_rows: int = 10_000, input_bytes: float = 0.0, cpus: int = 64) -> Estimate:
+    """Estimate a job of so many rows that starts in 2 s."""
+    return estimate(
+        found,
+        start_s=2.0,
+        rows=rows,
+        cell_rows=cell_rows,
+        input_bytes=input_bytes,
+        cpus=cpus,
+        unit="rows",
+        looked_at=found.rows,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "rows", "scoring_s"),
+    [
+        # all workers at their pace, and half a cell of one of them at the end
+        (pace(), 1_000_000, 10.1),
+        (pace(rows_s=50_000.0), 1_000_000, 20.2),
+        # one worker waits for nobody
+        (pace(1), 1_000_000, 10.0),
+        # a first call that takes longer is made once
+        (pace(first_s=1.2), 1_000_000, 11.1),
+        # fewer cells than workers, or just one
+        (pace(8), 40_000, 0.8),
+        (pace(8), 10, 0.0008),
+    ],
+)
+def test_scoring_follows_from_the_pace(found: Pace, rows: int, scoring_s: float) -> None:
+    """Rows by the pace of as many workers as have something to do."""
+    assert of(found, rows).scoring_s == pytest.approx(scoring_s)
+
+
+def test_scanner_takes_a_cpu_from_workers() -> None:
+    """Where every CPU has a worker, what the scanner takes is theirs."""
+    ample, scarce = (of(pace(), 1_000_000, input_bytes=600e6, cpus=cpus).scoring_s for cpus in (3, 2))
+    assert scarce - ample == pytest.approx(1.0)
+
+
+def test_estimate_is_told_with_what_it_rests_on() -> None:
+    """The sentence names its parts, the workers and the condition."""
+    found = of(pace(row_bytes=30.0), 100_000_000)
+    assert found.publish_s == pytest.approx(5.15)
+    assert found.wall_s == pytest.approx(2.0 + 1000.1 + 5.15)
+    assert found.text == (
+        "a run will take about 17 min (start 2 s, scoring 17 min, publishing 5.2 s) and 300 MiB of memory, with 2 "
+        "workers: an estimate, if the machine is as busy as now and all is like the 50,000 rows tried"
+    )
+    assert found.to_json()["wall_s"] == round(found.wall_s, 3)
+
+
+def test_age_of_a_process_that_has_long_been_there_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program did before it asked is no part of the job."""
+    assert 0.0 <= process_age_s() < 20.0
+    monkeypatch.setattr("time.clock_gettime", lambda _: 10**9)
+    assert process_age_s() == 0.3
+
+
+def test_memory_of_a_process_is_that_of_all_below_it() -> None:
+    """A grandchild counts."""
+    inner = f"block = bytearray(b'x' * {64 * MIB}); print('made', flush=True); input()"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    before = tree_bytes(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", outer], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"made\n"
+        assert tree_bytes(os.getpid()) - before > 50 * MIB
+        process.communicate(b"\n")
+    assert tree_bytes(process.pid) == 0
+
+
+def test_small_job_is_estimated_from_its_first_mini_batch(
+    heart_model: Path, heart_rows: Callable[..., Path]
+) -> None:
+    """No more is tried for it than was."""
+    told: list[str] = []
+    found = validate(
+        tell=lambda _, text: told.append(text), model=str(heart_model), input=str(heart_rows(30)), engine="inline"
+    )
+    said = found.checked["estimate"]
+    assert (said["workers"], said["looked_at"], said["unit"]) == (1, 30, "rows")
+    assert said["peak_bytes"] > 50 * MIB
+    assert said["wall_s"] == pytest.approx(said["start_s"] + said["scoring_s"] + said["publish_s"], abs=0.01)
+    assert told[-1].startswith("a run will take about ")
+    assert not [text for text in told if text.startswith("trying")]
+
+
+def test_large_job_is_rehearsed_with_all_workers(tmp_path: Path) -> None:
+    """Two workers that sleep for each cell take half as long as one would, and that is known without scoring all."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    (tmp_path / "slow.py").write_text(SLOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mlflow.pyfunc.save_model(
+            str(tmp_path / "model"),
+            python_model=str(tmp_path / "slow.py"),
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.long, "value")])),
+            pip_requirements=[],
+        )
+    cells = 400
+    (tmp_path / "in.csv").write_text("value\n" + "".join(f"{row % 9}\n" for row in range(cells * 1_024)))
+    options = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv", "--output", tmp_path / "out"]
+    outcome = scoreline("validate", *options, "--workers", "2", "--chunk-rows", "1024", "--json")
+    assert outcome.code == 0, outcome.stderr
+    said = json.loads(outcome.stdout)["checked"]["estimate"]
+    assert said["workers"] == 2
+    # each sleeps through half of the cells at least; what more there is depends on the machine
+    assert said["scoring_s"] > cells * SLOW_S / 2 * 0.95
+    assert 1_024 <= said["looked_at"] < 400 * 1_024
+    assert not (tmp_path / "out").exists()
