@@ -64,7 +64,8 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"wall_s": round(self.wall_s, 3), **asdict(self)}
+        values = {"wall_s": self.wall_s, **asdict(self)}
+        return {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def estimate(
