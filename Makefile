@@ -10,7 +10,7 @@ AZURITE := tests/azure/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo azurite-demo test torture lint types check bench bench-quick clean
+.PHONY: help venv demo azurite-demo test thorough torture lint types check bench bench-quick clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,9 @@ azurite-demo: $(INSTALLED) $(AZURITE) ## The same from blob to blob, on Azurite
 
 test: $(INSTALLED) $(AZURITE) ## Run the tests
 	"$(BIN)/python" -m pytest -n 2 -q
+
+thorough: $(INSTALLED) $(AZURITE) ## The same with all cases, and more examples, that the usual run leaves out
+	SCORELINE_THOROUGH=1 SCORELINE_EXAMPLES=400 "$(BIN)/python" -m pytest -n 2 -q
 
 # Without npm, or a network, the tests that need Azurite say so.
 $(AZURITE): tests/azure/package.json tests/azure/package-lock.json

@@ -41,6 +41,8 @@ def private_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        # Hundreds of processes are started, each of which would compile Scoreline anew.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         # Python keeps one such process for as long as it lives: started here, no test is blamed for it.
         multiprocessing.resource_tracker.ensure_running()
         # At exit, and after multiprocessing has deleted its own folder in there, which has the priority -100.

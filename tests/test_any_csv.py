@@ -158,7 +158,7 @@ def test_any_text_is_scored_as_the_reference_does(options, echo_model, tmp_path)
     """Scores and quarantine of any files, however they are cut and handed out, are those of the reference."""
     inline = Inline(echo_model, tmp_path, **options)
 
-    @examples(60)
+    @examples(25)
     @given(jobs(**options))
     def scored_alike(drawn):
         columns, files, cell_rows, cells_per_batch, block_bytes = drawn

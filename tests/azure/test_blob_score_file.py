@@ -34,6 +34,7 @@ from tests.azure.azurite import Azurite
 from tests.azure.fault_proxy import FaultProxy
 from tests.score_contract import HEADER, LOST, MINE, NAME, PARTS, QUARANTINE, RECEIPT, WHOLE, complete, found, key_of
 from tests.test_score_contract import BlobPlace
+from tests.thorough import usual
 
 FOLDER = "to/score/"
 
@@ -414,10 +415,13 @@ def everything(client: ContainerClient) -> dict[str, tuple[bytes, str]]:
     }
 
 
+STOPS = ("claimed", "write publish.json", "commit " + QUARANTINE, "commit " + NAME, "published", "write " + RECEIPT)
+FROZEN = [(mode, at) for mode in ("fail", "append") for at in STOPS]
+
+
 @pytest.mark.parametrize(
-    "at", ["claimed", "write publish.json", "commit " + QUARANTINE, "commit " + NAME, "published", "write " + RECEIPT]
+    ("mode", "at"), usual(FROZEN, seldom=[("append", at) for at in STOPS if at != "commit " + NAME])
 )
-@pytest.mark.parametrize("mode", ["fail", "append"])
 def test_frozen_driver_that_wakes_changes_nothing(
     place: BlobPlace, client: ContainerClient, at: str, mode: str
 ) -> None:

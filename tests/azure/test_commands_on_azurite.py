@@ -130,22 +130,32 @@ def test_no_text(access: BlobAccess, tmp_path: Path, name: str, data: bytes, pro
 # Looking at a job
 
 
-@pytest.fixture
-def places(access: BlobAccess, heart_model: Path, heart_rows: Callable[..., Path]) -> dict[str, Any]:
-    """Put a model and patients into the container, and return options that name them."""
+@pytest.fixture(scope="module")
+def files(heart_model: Path, heart_rows: Callable[..., Path]) -> dict[str, bytes]:
+    """Return a model and patients, as they are to lie in a container."""
     model = {f"model/{path.relative_to(heart_model)}": path for path in heart_model.rglob("*") if path.is_file()}
     rows = {f"in/{number}.csv": heart_rows(300, number) for number in range(2)}
-    upload(access, {name: path.read_bytes() for name, path in (model | rows).items()})
-    return {
-        "model": access.url_of("model"), "input": access.url_of("in/"), "output": access.url_of("out/"), "workers": 1
-    }  # fmt: skip
+    return {name: path.read_bytes() for name, path in (model | rows).items()}
+
+
+def places_in(access: BlobAccess) -> dict[str, Any]:
+    """Return the options of a job in a container."""
+    named = {"model": access.url_of("model"), "input": access.url_of("in/"), "output": access.url_of("out/")}
+    return {**named, "engine": "inline"}
+
+
+@pytest.fixture
+def places(access: BlobAccess, files: dict[str, bytes]) -> dict[str, Any]:
+    """Put a model and patients into the container, and return options that name them."""
+    upload(access, files)
+    return places_in(access)
 
 
 def test_look_at_a_job(access: BlobAccess, places: dict[str, Any]) -> None:
     """All is found well, the credential is named as something well too, and storage is left as it was."""
     before = blobs(access)
     told: list[tuple[str, str]] = []
-    findings = validate(tell=lambda *each: told.append(each), **places)
+    findings = validate(tell=lambda *each: told.append(each), **{**places, "engine": "local", "workers": 1})
     assert (findings.errors, findings.warnings) == ((), ())
     assert ("ok", f"container {access.container} of account {ACCOUNT}: account key of AZURE_STORAGE_KEY") in told
     assert ("ok", "looked into 2 of 2 files, at 600 rows") in told
@@ -207,7 +217,9 @@ def test_signature_for_the_output(
     signature = generate_container_sas(
         ACCOUNT, access.container, account_key=KEY, permission=permission, expiry="2999-01-01T00:00:00Z"
     )
-    findings = validate(**{name: f"{text}?{signature}" if name != "workers" else text for name, text in places.items()})
+    findings = validate(
+        **{name: text if name == "engine" else f"{text}?{signature}" for name, text in places.items()}
+    )
     assert any(refused in error for error in findings.errors) if refused else findings.errors == ()
     assert "sig=" not in str(findings)
 
@@ -238,11 +250,28 @@ def test_first_rows(access: BlobAccess, places: dict[str, Any]) -> None:
 # A receipt held against its output
 
 
+@pytest.fixture(scope="module")
+def outcome(azurite: Azurite, files: dict[str, bytes]) -> BlobAccess:
+    """Return a container with a job that was scored, with a row that does not fit; not to be changed."""
+    access = azurite.new_container()
+    upload(access, {**files, "in/1.csv": files["in/1.csv"].replace(b"\n", b"\nx", 1)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_KEY", KEY)
+        run(**places_in(access))
+    return access
+
+
 @pytest.fixture
-def scored(access: BlobAccess, places: dict[str, Any]) -> BlobAccess:
-    """Score with some rows that do not fit."""
-    upload(access, {"in/1.csv": blobs(access)["in/1.csv"].replace(b"\n", b"\nx", 1)})
-    run(**places)
+def scored(outcome: BlobAccess, monkeypatch: pytest.MonkeyPatch) -> BlobAccess:
+    """Return it, with its key in the environment."""
+    monkeypatch.setenv("AZURE_STORAGE_KEY", KEY)
+    return outcome
+
+
+@pytest.fixture
+def copied(outcome: BlobAccess, access: BlobAccess) -> BlobAccess:
+    """Return a copy of what was scored, to be changed; its receipt names the first one."""
+    upload(access, blobs(outcome))
     return access
 
 
@@ -277,14 +306,14 @@ def test_signature_that_reads(scored: BlobAccess, monkeypatch: pytest.MonkeyPatc
         ("_predictions.quarantine.jsonl", None, "_predictions.quarantine.jsonl is not there"),
     ],
 )
-def test_false_receipt(scored: BlobAccess, name: str, data: bytes | None, error: str) -> None:
+def test_false_receipt(copied: BlobAccess, name: str, data: bytes | None, error: str) -> None:
     """What was changed or deleted since is told."""
-    with container_client(scored) as client:
+    with container_client(copied) as client:
         client.delete_blob(f"out/{name}")
     if data is not None:
-        upload(scored, {f"out/{name}": data})
+        upload(copied, {f"out/{name}": data})
     for place in ("out/", "out/predictions.csv"):
-        assert any(each.startswith(error) for each in check_receipt(scored.url_of(place)).errors)
+        assert any(each.startswith(error) for each in check_receipt(copied.url_of(place)).errors)
 
 
 @pytest.mark.parametrize(
@@ -305,11 +334,11 @@ def test_no_check(
     assert "/tmp" not in str(caught.value)
 
 
-def test_damaged_receipt(scored: BlobAccess) -> None:
+def test_damaged_receipt(access: BlobAccess) -> None:
     """A receipt that is none is told by its address; so is an output that is not complete."""
-    upload(scored, {"out/_predictions.receipt.json": json.dumps({"format": 99}).encode()})
-    with pytest.raises(OutputError, match=f"^{scored.url_of('out')}/_predictions.receipt.json: is of format 99"):
-        check_receipt(scored.url_of("out/"))
-    upload(scored, {"begun/.predictions.csv.staging/job.json": b"{}"})
+    upload(access, {"out/_predictions.receipt.json": json.dumps({"format": 99}).encode()})
+    with pytest.raises(OutputError, match=f"^{access.url_of('out')}/_predictions.receipt.json: is of format 99"):
+        check_receipt(access.url_of("out/"))
+    upload(access, {"begun/.predictions.csv.staging/job.json": b"{}"})
     with pytest.raises(OutputError, match="its job is not complete, run the same command again"):
-        check_receipt(scored.url_of("begun/"))
+        check_receipt(access.url_of("begun/"))

@@ -23,12 +23,14 @@ from tests.azure.azurite import ACCOUNT, KEY, Azurite
 from tests.azure.fault_proxy import DROPPED_AFTER, DROPPED_BEFORE, Fault, FaultProxy, Request, Status
 from tests.faults.script_jobs import wait_for_orphans
 from tests.faults.scripts import scoring_script
+from tests.thorough import usual
 
 FILES = tuple(f"{folder}{number:02}.txt" for folder in ("", "sub/", "sub/é b/") for number in range(4))
 IN_A_PROCESS = "import json, sys\nfrom runtime import run\nrun(**json.load(sys.stdin))\n"
 OUTPUT = 'os.environ["AZUREML_BI_OUTPUT_PATH"]'
 RECEIPT = "_predictions.receipt.json"
 QUARANTINE = "_predictions.quarantine.jsonl"
+STAGED = ".predictions.csv.staging/lock"
 
 
 class Job:
@@ -244,8 +246,12 @@ def test_last_words_and_second_thoughts(make: Callable[..., Job]) -> None:
     assert blobs == {"empty": b"", "last": b"words", "kept": b"x", **large}
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", RECEIPT, QUARANTINE, ".predictions.csv.staging/lock"])
-@pytest.mark.parametrize("action", ["append_row", "summary_only"])
+OWN = [(a, n) for a in ("append_row", "summary_only") for n in ("predictions.csv", RECEIPT, QUARANTINE, STAGED)]
+
+
+@pytest.mark.parametrize(
+    ("action", "name"), usual(OWN, seldom=[(a, n) for a, n in OWN if (a == "append_row") == (n in (RECEIPT, STAGED))])
+)
 def test_files_of_the_job_are_not_overwritten(make: Callable[..., Job], action: str, name: str) -> None:
     """A script that writes a file by the name of one of the job's own is told so, and nothing is overwritten."""
     body = f"""

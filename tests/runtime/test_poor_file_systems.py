@@ -177,8 +177,43 @@ def poor_run(folder: Path, rules: dict[str, Any], *arguments: object) -> subproc
     )  # fmt: skip
 
 
+SCRIPT = """
+def init():
+    pass
+def run(mini_batch):
+    if mini_batch[0].endswith("3.txt"):
+        raise ValueError("no prediction")
+    return [open(path).read() for path in mini_batch]
+"""
+DEPLOYMENT = """
+name: poor
+endpoint_name: poor
+type: model
+model: {path: model, type: custom_model}
+code_configuration: {code: code, scoring_script: score.py}
+environment: {image: none}
+compute: azureml:none
+settings: {mini_batch_size: 1, max_concurrency_per_instance: 2, error_threshold: -1, retry_settings: {max_retries: 0}}
+"""
+
+
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, heart_model: Path, heart_rows: Callable[..., Path]) -> list[object]:
+def job(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Return a job of six mini-batches with a scoring script, which begins in a moment; one of them fails."""
+    folder = tmp_path_factory.mktemp("job")
+    for name in ("in", "model", "code"):
+        (folder / name).mkdir()
+    (folder / "code/score.py").write_text(SCRIPT)
+    (folder / "deployment.yml").write_text(DEPLOYMENT)
+    for number in range(6):
+        (folder / f"in/{number}.txt").write_text(f"{number} scored")
+    return ["run", folder / "deployment.yml", "--input", folder / "in", "--logs", folder / "logs"]
+
+
+@pytest.fixture(scope="module")
+def model_job(
+    tmp_path_factory: pytest.TempPathFactory, heart_model: Path, heart_rows: Callable[..., Path]
+) -> list[object]:
     """Return a job of two files, one with a row that does not fit, and of six mini-batches."""
     data = tmp_path_factory.mktemp("in")
     for number in (1, 2):
@@ -218,6 +253,18 @@ LACKS = [
 @pytest.mark.parametrize("refused", [*LACKS, ALL], ids="+".join)
 def test_job_on_a_poor_disk(tmp_path: Path, job: list[object], calm: dict[str, bytes], refused: dict[str, str]) -> None:
     """Driver, scanner and workers alike: the bytes are those of a good disk, and the receipt is true."""
+    check_on_a_poor_disk(tmp_path, job, calm, refused)
+
+
+def test_model_on_a_poor_disk(tmp_path: Path, model_job: list[object]) -> None:
+    """So it is where rows are scored."""
+    outcome = poor_run(tmp_path, {}, *model_job, "--output", tmp_path / "calm")
+    assert outcome.returncode == 0, outcome.stderr
+    check_on_a_poor_disk(tmp_path, model_job, scores(tmp_path / "calm"), ALL)
+
+
+def check_on_a_poor_disk(tmp_path: Path, job: list[object], calm: dict[str, bytes], refused: dict[str, str]) -> None:
+    """Run a job on a disk that refuses some calls, and give the same command again."""
     output = tmp_path / "score"
     outcome = poor_run(output, {"refused": refused}, *job, "--output", output)
     assert outcome.returncode == 0, outcome.stderr

@@ -18,6 +18,7 @@ from runtime.errors import OutputBusyError, OutputError
 from runtime.parts import LocalParts, PartKey
 from runtime.score_file import IfExists, Published, ScoreFile
 from tests.faults.poor_disk.sitecustomize import install
+from tests.thorough import usual
 
 HEADER = b"row,prediction,file\n"
 PARTS = [b"0,1,a.csv\n1,0,a.csv\n", b"", b"2,1,a.csv\n"]
@@ -274,15 +275,20 @@ def killed_at(step: int, work: Callable[[], object]) -> Step | None:
     return Step(*json.loads(told)) if told else None
 
 
+MODES: list[tuple[IfExists, bytes | None, bytes]] = [
+    ("fail", None, WHOLE),
+    ("overwrite", HEADER + b"9,9,b.csv\n", WHOLE),
+    ("append", HEADER + b"9,9,b.csv\n", HEADER + b"9,9,b.csv\n" + b"".join(PARTS)),
+]
+NO_REPLACE = {"replace": "EPERM"}
+DISKS: list[dict[str, str]] = [{}, NO_REPLACE, {"rename": "ENOSYS", "link": "EPERM"}]
+KILLED = [(*mode, refused) for mode in MODES for refused in DISKS]
+
+
 @pytest.mark.parametrize(
-    ("mode", "base", "expected"),
-    [
-        ("fail", None, WHOLE),
-        ("overwrite", HEADER + b"9,9,b.csv\n", WHOLE),
-        ("append", HEADER + b"9,9,b.csv\n", HEADER + b"9,9,b.csv\n" + b"".join(PARTS)),
-    ],
+    ("mode", "base", "expected", "refused"),
+    usual(KILLED, seldom=[each for each in KILLED if (each[0] == "append") != (each[3] == NO_REPLACE) and each[3]]),
 )
-@pytest.mark.parametrize("refused", [{}, {"replace": "EPERM"}, {"rename": "ENOSYS", "link": "EPERM"}], ids=str)
 @pytest.mark.usefixtures("poor")
 def test_publication_killed_at_any_step_goes_on(
     tmp_path: Path, mode: IfExists, base: bytes | None, expected: bytes, refused: dict[str, str]
