@@ -7,10 +7,11 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := tests/azure/node_modules/.package-lock.json
+RECIPES := .venv-recipes/.installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo azurite-demo test thorough torture lint types check bench bench-quick clean
+.PHONY: help venv demo azurite-demo test thorough torture lint types check image-test bench bench-quick clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -32,7 +33,7 @@ demo: $(INSTALLED) ## Score sample data with a sample model
 azurite-demo: $(INSTALLED) $(AZURITE) ## The same from blob to blob, on Azurite
 	@"$(BIN)/python" -m tests.azure.demo
 
-test: $(INSTALLED) $(AZURITE) ## Run the tests
+test: $(INSTALLED) $(AZURITE) $(RECIPES) ## Run the tests
 	"$(BIN)/python" -m pytest -n 2 -q
 
 thorough: $(INSTALLED) $(AZURITE) ## The same with all cases, and more examples, that the usual run leaves out
@@ -42,6 +43,15 @@ thorough: $(INSTALLED) $(AZURITE) ## The same with all cases, and more examples,
 $(AZURITE): tests/azure/package.json tests/azure/package-lock.json
 	@if command -v npm >/dev/null && [ -z "$$SCORELINE_AZURITE" ]; then \
 	cd tests/azure && npm ci --silent && touch node_modules/.package-lock.json || [ "$$CI" != true ]; fi
+
+# What reads the recipes in docker/. Where it cannot be installed, their test says so.
+$(RECIPES): tests/containers/requirements.txt | $(INSTALLED)
+	@rm -rf .venv-recipes && "$(BIN)/python" -m venv --without-pip .venv-recipes && \
+	"$(BIN)/python" -m pip --python .venv-recipes/bin/python install -qq --disable-pip-version-check --no-deps --no-compile -r $< && \
+	touch $@ || rm -rf .venv-recipes
+
+image-test: $(INSTALLED) ## Build docker/Dockerfile with buildah and run it (root; a quarter of an hour the first time)
+	"$(BIN)/python" -m tests.containers.check_image $(FOLDER)
 
 torture: $(INSTALLED) $(if $(filter azurite,$(STORE)),$(AZURITE)) ## Kill random processes of random jobs, 300 times (STORE=azurite: on Blob storage)
 	"$(BIN)/python" -m tests.torture --store "$(or $(STORE),local)"
@@ -61,5 +71,5 @@ bench-quick: $(INSTALLED) ## Measure once with small inputs
 	"$(BIN)/python" -m benchmarks.bench --quick
 
 clean: ## Delete .venv and the caches of the tools
-	rm -rf tests/azure/node_modules .venv .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf tests/azure/node_modules .venv .venv-recipes .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,7 +26,7 @@ LIKENESS = 0.75
 """From here on a name is taken for a slip of the pen: one letter of five may be wrong, missing or too many."""
 
 NO_OPTIONS = re.compile(
-    r"SCORELINE_(MANAGEMENT_ENDPOINT|TEST_\w+|AZURITE|CRASH_PLAN|EXAMPLES|TORTURE"
+    r"SCORELINE_(MANAGEMENT_ENDPOINT|TEST_\w+|AZURITE|CRASH_PLAN|EXAMPLES|THOROUGH|TORTURE"
     r"|SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)"
 )
 """Read elsewhere, used by the tests, or set by Kubernetes in every pod beside a service named scoreline."""

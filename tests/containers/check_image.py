@@ -1,0 +1,253 @@
+"""Build docker/Dockerfile and run what it makes: `make image-test`.
+
+    python -m tests.containers.check_image [FOLDER]
+
+FOLDER keeps the base image, the images and the work for the next time; without it they are deleted at the end.
+A job is run as the image's user, stopped by SIGTERM while it scores, and resumed, twice: by `buildah run`, and as
+process 1 of namespaces as a container engine makes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from tests.containers.images import ROOT, Store, needs, pip_settings
+
+IMAGE = "localhost/scoreline:test"
+USER = 10_001
+STRANGER = 54_321
+MARK = "SCORELINE_TEST_RUN"
+PATIENCE_S = 300
+FILES, ROWS, CHUNK = 4, 40_000, 50
+"""Enough cells that a signal finds some scored and some not."""
+JOB = [
+    "run", "--model", "/work/demo/heart-model", "--input", "/work/demo/heart-data", "--chunk-rows", str(CHUNK),
+    "--cells-per-mini-batch", "1", "--workers", "2",
+]  # fmt: skip
+
+ORPHAN = """\
+import os, sys, time
+if not os.fork():
+    # the child leaves a child of its own behind, which ends a moment later
+    if not os.fork():
+        time.sleep(0.2)
+        os._exit(0)
+    os._exit(0)
+os.wait()
+deadline = time.monotonic() + 60
+def others():
+    return [name for name in os.listdir("/proc") if name.isdecimal() and int(name) not in (1, os.getpid())]
+while others():
+    if time.monotonic() > deadline:
+        sys.exit(f"never waited for: {others()}")
+    time.sleep(0.05)
+"""
+TIMES = """\
+import subprocess, sys, time
+def seconds(*words):
+    best = 1e9
+    for _ in range(3):
+        start = time.monotonic()
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        best = min(best, time.monotonic() - start)
+    return f"{best:.1f} s"
+print("scoreline --version:", seconds("scoreline", "--version"))
+print("python -c 'import mlflow.pyfunc':", seconds("python", "-c", "import mlflow.pyfunc"))
+print("a whole job of 100 rows:", seconds(*sys.argv[1:]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that was built, as a container of it.
+
+    Attributes:
+        store: that holds it.
+        container: its name for buildah.
+        entrypoint: what it starts with.
+        environment: what it sets.
+        work: the folder of this machine that is its /work.
+    """
+
+    store: Store
+    container: str
+    entrypoint: list[str]
+    environment: list[str]
+    work: Path
+
+    def buildah(self, *words: str, mark: str = "") -> list[str]:
+        """Return the command that runs words by `buildah run`, which leaves the entry point out."""
+        given = ["--isolation", "chroot", "--volume", f"{self.work}:/work", "--env", f"{MARK}={mark}"]
+        return self.store.buildah("run", *given, self.container, "--", *words)
+
+    def alone(self, *words: str, mark: str = "", user: int = USER) -> list[str]:
+        """Return the command that runs words as process 1, without a network and on files that cannot be written."""
+        root = self.store.run("mount", self.container)
+        script = str(Path(__file__).with_name("inside.sh"))
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc"]
+        return [*unshare, "sh", script, root, str(self.work), str(user), *self.environment, f"{MARK}={mark}", *words]
+
+
+def build(store: Store, tell: Callable[[str], None]) -> None:
+    """Build the image from the files as they are."""
+    start = time.monotonic()
+    store.make_base()
+    tell(f"base image from Debian's packages: {time.monotonic() - start:.0f} s")
+    start = time.monotonic()
+    words = ["build", "--isolation", "chroot", "--pull-never", "--quiet", "--format", "docker"]
+    words += pip_settings(store.folder, sys.executable)
+    store.run(*words, "--file", str(ROOT / "docker/Dockerfile"), "--tag", IMAGE, str(ROOT))
+    tell(f"docker/Dockerfile: {time.monotonic() - start:.0f} s")
+
+
+def started(store: Store, work: Path) -> Image:
+    """Make a container of the image."""
+    config = store.inspect(IMAGE)["Docker"]["config"]
+    assert config["User"] == f"{USER}:{USER}", config["User"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "Scoreline", labels
+    work.mkdir()
+    os.chown(work, USER, USER)
+    container = store.run("from", "--pull-never", IMAGE)
+    return Image(
+        store=store, container=container, entrypoint=config["Entrypoint"], environment=config["Env"], work=work
+    )
+
+
+def check_content(image: Image, tell: Callable[[str], None]) -> None:
+    """No tool that builds or installs, no setting of this machine, and nobody is root."""
+    root = Path(image.store.run("mount", image.container))
+    for name in ("gcc", "cc", "make"):
+        assert not list(root.glob(f"usr/bin/{name}")), name
+    assert not list(root.glob("opt/scoreline/bin/pip*"))
+    assert not (root / "etc/pip.conf").exists()
+    done = subprocess.run(image.buildah("id", "-u"), stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.strip() == str(USER), done.stdout
+    tell(f"size of the image: {image.store.size(IMAGE)}")
+
+
+def check_job(image: Image, output: str, command: Callable[..., list[str]], tell: Callable[[str], None]) -> bytes:
+    """Stop a job by SIGTERM while it scores, look at its exit code, and resume it; return the scores."""
+    words = [*image.entrypoint, *JOB, "--output", f"/work/{output}"]
+    folder = image.work / output
+    parts = folder / ".predictions.csv.staging/parts"
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(command(*words, mark=mark), stderr=subprocess.PIPE, text=True) as job:
+        try:
+            _until(lambda: parts.is_dir() and len(list(parts.glob("[!.]*"))) >= 5, job)
+            init = _until(lambda: _init(mark), job)
+            init.send_signal(signal.SIGTERM)
+            said = job.communicate(timeout=PATIENCE_S)[1]
+        finally:
+            job.kill()
+    assert job.returncode == 143, (job.returncode, said)
+    assert "stopped by SIGTERM" in said, said
+    assert not (folder / "predictions.csv").exists()
+    done = subprocess.run(command(*words), stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resuming: " in done.stderr, done.stderr
+    tell(f"  exit code 143, then {next(line for line in done.stderr.splitlines() if 'resuming' in line)}")
+    return (folder / "predictions.csv").read_bytes()
+
+
+def _init(mark: str) -> psutil.Process | None:
+    """Find the first process of the image: the one that the signal of an engine goes to."""
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"] == "dumb-init" and process.environ().get(MARK) == mark:
+                return process
+    return None
+
+
+def _until(condition: Callable[[], Any], job: subprocess.Popen[str]) -> Any:
+    """Wait for something to become true; fail if the job ends before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert job.poll() is None, f"it ended too early: {job.communicate()[1]}"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def check_first_process(image: Image, tell: Callable[[str], None]) -> None:
+    """Process 1 waits for processes that lost their parents, keeps exit codes, and takes any user."""
+    *init, _ = image.entrypoint
+    reaped = subprocess.run(image.alone(*init, "python", "-c", ORPHAN), check=False)
+    assert reaped.returncode == 0
+    refused = subprocess.run(
+        image.alone(*image.entrypoint, "run", "--model", "nowhere", "--input", "nowhere"),
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2, refused.stderr
+    words = [*image.entrypoint, *JOB, "--limit", "3"]
+    done = subprocess.run(image.alone(*words, user=STRANGER), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4, done.stdout
+    tell(f"process 1 leaves no zombie, keeps exit codes, and runs as user {STRANGER}, whom the image does not know")
+
+
+def check(store: Store, work: Path, tell: Callable[[str], None]) -> None:
+    """Run what was built."""
+    image = started(store, work)
+    check_content(image, tell)
+    subprocess.run(
+        image.buildah(*image.entrypoint, "demo", "--folder", "demo", "--files", str(FILES), "--rows", str(ROWS)),
+        stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    calm = [*image.entrypoint, *JOB[:-1], "1", "--output", "/work/calm", "--quiet"]
+    subprocess.run(image.buildah(*calm), check=True)
+    expected = (work / "calm/predictions.csv").read_bytes()
+    tell(f"scored {FILES * ROWS:,} rows as user {USER}; stopped and resumed by buildah run:")
+    assert check_job(image, "by-buildah", image.buildah, tell) == expected
+    tell("as process 1, with read-only files, 64 MB of /dev/shm and no network:")
+    assert check_job(image, "alone", image.alone, tell) == expected
+    tell("the scores have the same bytes each time")
+    check_first_process(image, tell)
+    shutil.copytree(work / "demo/heart-data", work / "few", dirs_exist_ok=True)
+    for file in sorted((work / "few").iterdir())[1:]:
+        file.unlink()
+    (first,) = (work / "few").iterdir()
+    first.write_text("".join(first.read_text().splitlines(keepends=True)[:101]))
+    few = ["scoreline", *JOB[:3], "--input", "/work/few", "--output", "/work/few-scores", "--restart", "--workers", "1"]
+    times = subprocess.run(image.alone("python", "-c", TIMES, *few), stdout=subprocess.PIPE, text=True, check=True)
+    for line in times.stdout.splitlines():
+        tell(line)
+
+
+def main(folder: str = "") -> None:
+    """Build, and check everything; without a folder leave nothing behind."""
+    missing = needs()
+    if missing:
+        click.echo(f"image-test skipped: {missing}")
+        return
+    with contextlib.ExitStack() as stack:
+        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="scoreline-images-"))).resolve()
+        place.mkdir(exist_ok=True)
+        # what it makes belongs to the image's user, who must get there
+        place.chmod(0o755)
+        store = Store(folder=place)
+        work = place / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        start = time.monotonic()
+        build(store, click.echo)
+        check(store, work, click.echo)
+        click.echo(f"image-test passed in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
