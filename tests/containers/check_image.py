@@ -36,7 +36,7 @@ PATIENCE_S = 300
 FILES, ROWS, CHUNK = 4, 40_000, 50
 """Enough cells that a signal finds some scored and some not."""
 JOB = [
-    "run", "--model", "/work/demo/heart-model", "--input", "/work/demo/heart-data", "--chunk-rows", str(CHUNK),
+    "run", "--model", "/data/demo/heart-model", "--input", "/data/demo/heart-data", "--chunk-rows", str(CHUNK),
     "--cells-per-mini-batch", "1", "--workers", "2",
 ]  # fmt: skip
 
@@ -81,7 +81,7 @@ class Image:
         container: its name for buildah.
         entrypoint: what it starts with.
         environment: what it sets.
-        work: the folder of this machine that is its /work.
+        work: the folder of this machine that is its /data.
     """
 
     store: Store
@@ -92,7 +92,7 @@ class Image:
 
     def buildah(self, *words: str, mark: str = "") -> list[str]:
         """Return the command that runs words by `buildah run`, which leaves the entry point out."""
-        given = ["--isolation", "chroot", "--volume", f"{self.work}:/work", "--env", f"{MARK}={mark}"]
+        given = ["--isolation", "chroot", "--volume", f"{self.work}:/data", "--env", f"{MARK}={mark}"]
         return self.store.buildah("run", *given, self.container, "--", *words)
 
     def alone(self, *words: str, mark: str = "", user: int = USER) -> list[str]:
@@ -143,7 +143,7 @@ def check_content(image: Image, tell: Callable[[str], None]) -> None:
 
 def check_job(image: Image, output: str, command: Callable[..., list[str]], tell: Callable[[str], None]) -> bytes:
     """Stop a job by SIGTERM while it scores, look at its exit code, and resume it; return the scores."""
-    words = [*image.entrypoint, *JOB, "--output", f"/work/{output}"]
+    words = [*image.entrypoint, *JOB, "--output", f"/data/{output}"]
     folder = image.work / output
     parts = folder / ".predictions.csv.staging/parts"
     mark = uuid.uuid4().hex
@@ -209,7 +209,7 @@ def check(store: Store, work: Path, tell: Callable[[str], None]) -> None:
         image.buildah(*image.entrypoint, "demo", "--folder", "demo", "--files", str(FILES), "--rows", str(ROWS)),
         stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
-    calm = [*image.entrypoint, *JOB[:-1], "1", "--output", "/work/calm", "--quiet"]
+    calm = [*image.entrypoint, *JOB[:-1], "1", "--output", "/data/calm", "--quiet"]
     subprocess.run(image.buildah(*calm), check=True)
     expected = (work / "calm/predictions.csv").read_bytes()
     tell(f"scored {FILES * ROWS:,} rows as user {USER}; stopped and resumed by buildah run:")
@@ -223,7 +223,7 @@ def check(store: Store, work: Path, tell: Callable[[str], None]) -> None:
         file.unlink()
     (first,) = (work / "few").iterdir()
     first.write_text("".join(first.read_text().splitlines(keepends=True)[:101]))
-    few = ["scoreline", *JOB[:3], "--input", "/work/few", "--output", "/work/few-scores", "--restart", "--workers", "1"]
+    few = ["scoreline", *JOB[:3], "--input", "/data/few", "--output", "/data/few-scores", "--restart", "--workers", "1"]
     times = subprocess.run(image.alone("python", "-c", TIMES, *few), stdout=subprocess.PIPE, text=True, check=True)
     for line in times.stdout.splitlines():
         tell(line)

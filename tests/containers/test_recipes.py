@@ -93,8 +93,8 @@ def test_kubernetes_job_knows_the_exit_codes() -> None:
     assert float(variables["SCORELINE_GRACE"]) < pod["terminationGracePeriodSeconds"]
     assert container["args"] == ["run"]
     places = {volume["mountPath"] for volume in container["volumeMounts"]}
-    assert places == {"/work", "/tmp"}
-    assert all(variables[f"SCORELINE_{name}"].startswith("/work/") for name in ("MODEL", "INPUT", "OUTPUT"))
+    assert places == {"/data", "/tmp"}
+    assert all(variables[f"SCORELINE_{name}"].startswith("/data/") for name in ("MODEL", "INPUT", "OUTPUT"))
 
 
 def test_compose_file_runs_the_command() -> None:
@@ -114,7 +114,7 @@ def test_dockerfile_agrees_with_the_project() -> None:
     assert found is not None
     assert json.loads(found[1])[-1] == "scoreline"
     ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    sources = [word for words in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for word in words.split()]
+    sources = " ".join(re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", text, re.MULTILINE)).split()
     assert sources
     assert {f"!{source.partition('/')[0]}" for source in sources} <= set(ignored)
     assert all((ROOT / source).exists() for source in sources)
