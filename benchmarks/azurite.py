@@ -11,14 +11,12 @@ from typing import Any
 import psutil
 
 from benchmarks.measure import Run
-from benchmarks.report import Line
+from benchmarks.results import Line
 from benchmarks.runs import (
     ENV,
     PEERS,
     Bench,
     OurRun,
-    check_same,
-    described,
     log,
     median_wall_s,
     run,
@@ -26,6 +24,7 @@ from benchmarks.runs import (
     run_scoreline,
     workload,
 )
+from benchmarks.same_rows import check_same_bytes
 from benchmarks.workloads import make_model, make_workload
 from tests.azure.server import ACCOUNT, KEY, NoAzuriteError, Server, start
 
@@ -97,10 +96,10 @@ def blob_to_blob(bench: Bench, name: str, *, at_most: float) -> list[Line]:
         log.print(f"azurite_{name} is skipped: {error}")
         return []
     ours, local, loop = [each.ours for each in rounds], [each.local for each in rounds], [each.loop for each in rounds]
-    what = f"{described(workload(bench, name))}, blob to blob on Azurite"
+    what = f"{workload(bench, name).described}, blob to blob on Azurite"
     shared: dict[str, Any] = {
         "name": f"azurite_{name}",
-        "what": f"{what}: wall",
+        "what": what,
         "unit": "s",
         "ours": tuple(run.wall_s for run in ours),
         "ours_cpu_s": statistics.median(run.cpu_s for run in ours),
@@ -128,7 +127,8 @@ def blob_to_blob(bench: Bench, name: str, *, at_most: float) -> list[Line]:
         on_azurite, on_disk = peaks
         peak = Line(
             name=f"azurite_{name}",
-            what=f"{what}: peak PSS",
+            measure="peak PSS",
+            what=what,
             unit="MB",
             ours=(on_azurite / 1e6,),
             other=(on_disk / 1e6,),
@@ -168,8 +168,8 @@ def _round(bench: Bench, name: str, place: _Place, number: int) -> _Round:
     script = [sys.executable, str(PEERS / "adlfs_loop.py"), str(model)]
     source = f"{CONTAINER}/{place.source}".rstrip("/")
     loop = run(bench, [*script, source, f"{CONTAINER}/loop.csv"], env=place.environment)
-    check_same(local.scores, ours.scores)
-    check_same(local.scores, place.fetch("loop.csv", bench.scratch / "loop.csv"))
+    check_same_bytes(local.scores, ours.scores)
+    check_same_bytes(local.scores, place.fetch("loop.csv", bench.scratch / "loop.csv"))
     log.print(
         f"azurite_{name} {number + 1}/{bench.runs}: scoreline {ours.run.wall_s:.2f} s (Azurite's CPU "
         f"{server_cpu_s:.2f} s), local disk {local.run.wall_s:.2f} s, adlfs loop {loop.wall_s:.2f} s"

@@ -1,6 +1,6 @@
-"""Run Scoreline and what people write today side by side, and print the table of what was asked and what came out.
+"""Run Scoreline and what people use instead side by side; keep what came out, line by line, and write the report.
 
-Usage: python -m benchmarks.bench [--quick] [--only NAME ...] [--runs 3] [--workers 2] [--data DIR]
+Usage: python -m benchmarks.bench [--quick] [--only NAME ...] [--peers NAME ...] [--resume] [--data DIR] ...
 """
 
 import argparse
@@ -9,22 +9,23 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks.azurite import azurite_many_small, azurite_one_big
+from benchmarks.contenders import PEER_BY_NAME, RACES
+from benchmarks.figures import driver, growth, heavy_phase, light_phase, memory, scaling
 from benchmarks.poison import blank_values, poison_row, save_brittle_model
-from benchmarks.report import Line, commit, print_lines, save
+from benchmarks.racing import peers_of, race
+from benchmarks.report import print_lines, write_page
+from benchmarks.results import Line, commit, load_lines, machine, merge_lines, now, save_lines
 from benchmarks.runs import (
     HERE,
-    ONE_THREAD,
     Bench,
     commands_run,
-    described,
-    interleaved,
     log,
     median_wall_s,
-    peak_bytes,
-    pool_peak_bytes,
     run,
     run_scoreline,
     scoreline,
@@ -32,110 +33,77 @@ from benchmarks.runs import (
     workload,
 )
 from benchmarks.workloads import make_model, make_once, make_workload
-from scoring.demo import Kind
-
-MEMORY_LIMIT_BYTES = 800_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is asked for, print the table, and keep it where it is the whole one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="one run, fewer rows, no 16 million rows; nothing is kept")
-    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--data", type=Path, default=HERE / ".data", help="where the data is made and kept")
-    options = parser.parse_args(arguments)
+    """Measure what is asked for, keep each measurement as soon as it is made, and write the report."""
+    options = _parser().parse_args(arguments)
     bench = Bench(
         data=options.data.resolve(),
         runs=1 if options.quick else options.runs,
         workers=options.workers,
         quick=options.quick,
+        peers=tuple(options.peers or ()),
     )
     scoreline()
-    names = options.only or [name for name in MEASUREMENTS if not (options.quick and name == "huge")]
-    load = os.getloadavg()[0]
-    measured_at = commit()
+    names = options.only or (QUICK if options.quick else [*MEASUREMENTS])
+    kept = options.results / f"{machine()}.json"
+    at = commit()
+    done = {line.key for line in load_lines(kept) if line.commit == at} if options.resume else set()
     shutil.rmtree(bench.scratch, ignore_errors=True)
-    lines = [line for name in names for line in MEASUREMENTS[name](bench)]
+    lines: list[Line] = []
+    for name in [] if options.report else names:
+        wanted = _left(bench, name, done)
+        if wanted is None:
+            log.print(f"{name}: is measured already at {at}")
+            continue
+        new = _measured(wanted, name, at)
+        lines += new
+        if not options.quick:
+            save_lines(kept, merge_lines(load_lines(kept), new, ORDER))
     shutil.rmtree(bench.scratch, ignore_errors=True)
-
-    print_lines(lines)
-    if not options.quick and not options.only:
-        commands = {shown(bench, command): None for command in commands_run}
-        path = save(lines, HERE / "results", list(commands), measured_at, load)
-        print(f"written to {path.relative_to(HERE.parent)}")
-
-
-def many_small(bench: Bench) -> list[Line]:
-    """Many small files, against the pool."""
-    return [against_pool(bench, "many_small", at_least=4.5)]
+    if lines:
+        print_lines(lines)
+    if not options.quick:
+        page = kept.with_suffix(".md")
+        write_page(load_lines(kept), page)
+        print(f"written to {page}")
 
 
-def one_big(bench: Bench) -> list[Line]:
-    """One file to cut, against the pool; and its memory, against what is allowed."""
-    peak = peak_bytes(bench, "one_big")
-    memory = Line(
-        name="one_big",
-        what=f"{described(workload(bench, 'one_big'))}: peak PSS",
-        unit="MB",
-        ours=(peak / 1e6,),
-        other=(MEMORY_LIMIT_BYTES / 1e6,),
-        other_name="limit",
-        figure=peak / MEMORY_LIMIT_BYTES,
-        at_most=1.0,
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=main.__doc__)
+    parser.add_argument("--quick", action="store_true", help="one run, small inputs; nothing is kept")
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--peers", nargs="+", choices=PEER_BY_NAME, metavar="NAME", help=", ".join(PEER_BY_NAME))
+    parser.add_argument("--resume", action="store_true", help="leave out what was measured already at this commit")
+    parser.add_argument("--report", action="store_true", help="measure nothing: write the report of what is kept")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--data", type=Path, default=HERE / ".data", help="where data and environments are made and kept"
     )
-    return [against_pool(bench, "one_big", at_least=2.7), memory]
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where lines are kept")
+    return parser
 
 
-def huge(bench: Bench) -> list[Line]:
-    """Four times the rows need no more memory."""
-    ours, other = peak_bytes(bench, "huge"), peak_bytes(bench, "one_big")
-    line = Line(
-        name="huge",
-        what=f"{described(workload(bench, 'huge'))}: peak PSS",
-        unit="MB",
-        ours=(ours / 1e6,),
-        other=(other / 1e6,),
-        other_name="one_big",
-        figure=ours / other,
-        at_most=1.1,
-    )
-    return [line]
+def _left(bench: Bench, name: str, done: set[tuple[str, str, str]]) -> Bench | None:
+    """Return what is left to measure of a name: fewer peers of a race; None for nothing."""
+    if name not in RACES:
+        return None if any(key[0] in (name, *SEVERAL.get(name, ())) for key in done) else bench
+    left = [peer for peer in peers_of(bench, name) if (name, "wall", peer) not in done]
+    if not left:
+        return None
+    # all of them is another thing than a choice of all of them: quick benches leave some out
+    return bench if len(left) == len(peers_of(bench, name)) else replace(bench, peers=tuple(left))
 
 
-def many_big(bench: Bench) -> list[Line]:
-    """Many big files, which the pool spreads as well as anyone."""
-    return [against_pool(bench, "many_big", at_least=1.6)]
-
-
-def tiny(bench: Bench) -> list[Line]:
-    """Ten rows: all of it is start-up, against a plain script."""
-    pairs = interleaved(bench, "tiny", runs=max(bench.runs, 2 if bench.quick else 5))
-    ours, theirs = [ours.run for ours, _ in pairs], [theirs for _, theirs in pairs]
-    line = Line(
-        name="tiny",
-        what=f"{described(workload(bench, 'tiny'))}: wall",
-        unit="s",
-        ours=tuple(run.wall_s for run in ours),
-        other=tuple(run.wall_s for run in theirs),
-        other_name="plain script",
-        figure=median_wall_s(ours) / median_wall_s(theirs),
-        at_most=1.1,
-        ours_cpu_s=statistics.median(run.cpu_s for run in ours),
-        other_cpu_s=statistics.median(run.cpu_s for run in theirs),
-    )
-    return [line]
-
-
-def gradient_boosting(bench: Bench) -> list[Line]:
-    """How near the scoring phase comes to bare predict, where predict is nearly all there is to do."""
-    return [against_bare(bench, "gradient_boosting", "gradient_boosting", at_least=0.93)]
-
-
-def logistic(bench: Bench) -> list[Line]:
-    """How near the scoring phase comes to bare predict, where reading and writing weigh as much."""
-    return [against_bare(bench, "logistic", "one_big", at_least=0.68)]
+def _measured(bench: Bench, name: str, at: str) -> list[Line]:
+    """Make one measurement, and note with each line what it was made with."""
+    commands_run.clear()
+    load, when = os.getloadavg()[0], now()
+    lines = MEASUREMENTS[name](bench)
+    commands = tuple(dict.fromkeys(shown(bench, command) for command in commands_run))
+    return [replace(line, commit=at, when=when, load=load, commands=commands) for line in lines]
 
 
 def help_text(bench: Bench) -> list[Line]:
@@ -146,7 +114,7 @@ def help_text(bench: Bench) -> list[Line]:
         theirs.append(run(bench, [sys.executable, "-c", "import click"]))
     line = Line(
         name="help",
-        what="scoreline --help: wall",
+        what="scoreline --help",
         unit="s",
         ours=tuple(run.wall_s for run in ours),
         other=tuple(run.wall_s for run in theirs),
@@ -168,73 +136,12 @@ def poison(bench: Bench) -> list[Line]:
     big = make_workload(bench.data, workload(bench, "one_big"))
     blanked = make_once(big.with_name("blanked.csv"), lambda path: blank_values(big, path, "oldpeak", every=100))
     return [
-        against_calm(bench, "poison", brittle, calm=calm, disturbed=poisoned, what="one row dies of SIGSEGV"),
-        against_calm(bench, "nulls", inner, calm=big, disturbed=blanked, what="1 % of a column missing"),
+        _against_calm(bench, "poison", brittle, calm=calm, disturbed=poisoned, what="one row dies of SIGSEGV"),
+        _against_calm(bench, "nulls", inner, calm=big, disturbed=blanked, what="1 % of a column missing"),
     ]
 
 
-MEASUREMENTS: dict[str, Callable[[Bench], list[Line]]] = {
-    "many_small": many_small,
-    "one_big": one_big,
-    "huge": huge,
-    "many_big": many_big,
-    "tiny": tiny,
-    "gradient_boosting": gradient_boosting,
-    "logistic": logistic,
-    "poison": poison,
-    "azurite_one_big": azurite_one_big,
-    "azurite_many_small": azurite_many_small,
-    "help": help_text,
-}
-
-
-def against_pool(bench: Bench, name: str, *, at_least: float) -> Line:
-    """Compare the wall time of whole processes with the pool's."""
-    pairs = interleaved(bench, name, runs=bench.runs)
-    ours, theirs = [ours.run for ours, _ in pairs], [theirs for _, theirs in pairs]
-    # Sampled in runs of their own, as sampling slows what it looks at.
-    ours_peak, other_peak = (0, 0) if bench.quick else (peak_bytes(bench, name), pool_peak_bytes(bench, name))
-    return Line(
-        name=name,
-        what=f"{described(workload(bench, name))}: wall",
-        unit="s",
-        ours=tuple(run.wall_s for run in ours),
-        other=tuple(run.wall_s for run in theirs),
-        other_name="pool",
-        figure=median_wall_s(theirs) / median_wall_s(ours),
-        at_least=at_least,
-        ours_cpu_s=statistics.median(run.cpu_s for run in ours),
-        other_cpu_s=statistics.median(run.cpu_s for run in theirs),
-        ours_peak_bytes=ours_peak,
-        other_peak_bytes=other_peak,
-    )
-
-
-def against_bare(bench: Bench, name: Kind, workload_name: str, *, at_least: float) -> Line:
-    """Compare the seconds of the scoring phase with those that bare predict would need on as many cores."""
-    model = make_model(bench.data, name)
-    source = make_workload(bench.data, workload(bench, workload_name))
-    all_rows = workload(bench, workload_name).all_rows
-    limits_s, scoring_s = [], []
-    for number in range(bench.runs):
-        bare = run(bench, [sys.executable, "-m", "benchmarks.bare", str(model), str(source)], env=ONE_THREAD)
-        ours = run_scoreline(bench, model, source)
-        limits_s.append(float(bare.stdout) * all_rows / bench.workers)
-        scoring_s.append(ours.receipt["timings"]["scoring_s"])
-        log.print(f"{name} {number + 1}/{bench.runs}: scored in {scoring_s[-1]:.2f} s, limit {limits_s[-1]:.2f} s")
-    return Line(
-        name=name,
-        what=f"{described(workload(bench, workload_name))}, {name.replace('_', ' ')}: scoring phase",
-        unit="s",
-        ours=tuple(scoring_s),
-        other=tuple(limits_s),
-        other_name="bare predict",
-        figure=statistics.median(limits_s) / statistics.median(scoring_s),
-        at_least=at_least,
-    )
-
-
-def against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed: Path, what: str) -> Line:
+def _against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed: Path, what: str) -> Line:
     """Compare the wall time of a job of which rows must be found and set aside with that of a calm one."""
     ours, theirs = [], []
     for number in range(bench.runs):
@@ -243,7 +150,7 @@ def against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed:
         log.print(f"{name} {number + 1}/{bench.runs}: {ours[-1].wall_s:.2f} s, calm {theirs[-1].wall_s:.2f} s")
     return Line(
         name=name,
-        what=f"{what}: wall",
+        what=what,
         unit="s",
         ours=tuple(run.wall_s for run in ours),
         other=tuple(run.wall_s for run in theirs),
@@ -253,6 +160,25 @@ def against_calm(bench: Bench, name: str, model: Path, *, calm: Path, disturbed:
         ours_cpu_s=statistics.median(run.cpu_s for run in ours),
         other_cpu_s=statistics.median(run.cpu_s for run in theirs),
     )
+
+
+MEASUREMENTS: dict[str, Callable[[Bench], list[Line]]] = {
+    **{name: partial(race, name=name) for name in RACES},
+    "memory": memory,
+    "heavy_phase": heavy_phase,
+    "light_phase": light_phase,
+    "scaling": scaling,
+    "growth": growth,
+    "driver": driver,
+    "poison": poison,
+    "azurite_one_big": azurite_one_big,
+    "azurite_many_small": azurite_many_small,
+    "help": help_text,
+}
+SEVERAL = {"scaling": ("scaling_light", "scaling_one_file", "scaling_heavy"), "poison": ("nulls",)}
+"""Measurements whose lines have names of their own."""
+ORDER = [line for name in MEASUREMENTS for line in (name, *SEVERAL.get(name, ()))]
+QUICK = [name for name in RACES if name not in ("million", "huge")] + ["light_phase", "driver", "help"]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run one command and measure its whole process tree: wall, CPU and, in a run of its own, peak memory.
 
-    python -m benchmarks.measure [--memory] COMMAND...
+    python -m benchmarks.measure [--memory] [--watch FOLDER] COMMAND...
 
 `measure` runs that in a child of its own: the child declares itself the reaper of its descendants, so that the kernel
 hands it every orphan, also one in another session. So nothing escapes: each process is found for sampling, and its CPU
@@ -24,27 +24,48 @@ import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE_EVERY_S = 0.05
+_WATCH_EVERY_S = 0.02
 _LEFTOVERS_MAY_TAKE_S = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run of a command took; `peak_pss_bytes` is 0 where memory was not sampled."""
+    """What one run of a command took.
+
+    Attributes:
+        peak_pss_bytes: 0 where memory was not sampled.
+        first_s: when the first scores lay in the folder watched; None where that was not seen.
+    """
 
     wall_s: float
     cpu_s: float
     peak_pss_bytes: int
     stdout: str
+    first_s: float | None = None
 
 
 class CommandError(Exception):
     """The measured command ended with another exit code than 0, or left processes behind."""
 
 
-def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory: bool = False) -> Run:
-    """Run the command to its end and return what its process tree took."""
+def measure(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory: bool = False, watch: Path | None = None
+) -> Run:
+    """Run the command to its end and return what its process tree took.
+
+    Args:
+        command: what to run.
+        env: its environment.
+        cwd: its working folder.
+        memory: whether its memory is sampled, which slows it.
+        watch: the folder in which its first scores will lie.
+
+    Raises:
+        CommandError: it failed, or left processes behind.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        reaper = [sys.executable, __file__, *(["--memory"] if memory else []), *command]
+        options = [*(["--memory"] if memory else []), *(["--watch", str(watch)] if watch is not None else [])]
+        reaper = [sys.executable, __file__, *options, *command]
         code = subprocess.run(reaper, stdout=out, stderr=err, env=dict(env), cwd=cwd, check=False).returncode
         out.seek(0)
         err.seek(0)
@@ -56,19 +77,23 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory
 
 def main(arguments: list[str]) -> int:
     """Run the command as the reaper of its descendants; print the figures as the last line."""
-    memory = arguments[0] == "--memory"
-    command = arguments[1:] if memory else arguments
+    memory, arguments = arguments[0] == "--memory", arguments[arguments[0] == "--memory" :]
+    watch, command = (arguments[1], arguments[2:]) if arguments[0] == "--watch" else ("", arguments)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    sampler = _Sampler()
+    sampler, watcher = _Sampler(), _Watcher(watch)
     start = time.perf_counter()
     child = subprocess.Popen(command)
     if memory:
         sampler.start()
+    if watch:
+        watcher.start()
     _, status, usage = os.wait4(child.pid, 0)
     wall_s = time.perf_counter() - start
     cpu_s = usage.ru_utime + usage.ru_stime + _reap_leftovers()
     sampler.stopped.set()
-    figures = {"wall_s": wall_s, "cpu_s": cpu_s, "peak_pss_bytes": sampler.peak_bytes}
+    watcher.stopped.set()
+    first_s = watcher.seen - start if watcher.seen else None
+    figures = {"wall_s": wall_s, "cpu_s": cpu_s, "peak_pss_bytes": sampler.peak_bytes, "first_s": first_s}
     sys.stdout.flush()
     print("\n" + json.dumps(figures))
     return os.waitstatus_to_exitcode(status)
@@ -108,6 +133,30 @@ class _Sampler(threading.Thread):
         while not self.stopped.wait(_SAMPLE_EVERY_S):
             descendants = psutil.Process().children(recursive=True)
             self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(process.pid) for process in descendants))
+
+
+class _Watcher(threading.Thread):
+    """Notes when a folder first holds a file that is not empty; what is hidden or unfinished does not count."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(daemon=True)
+        self.folder = folder
+        self.seen = 0.0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self.seen and not self.stopped.wait(_WATCH_EVERY_S):
+            if any(_has_bytes(os.path.join(path, name)) for path, _, names in os.walk(self.folder) for name in names):
+                self.seen = time.perf_counter()
+
+
+def _has_bytes(path: str) -> bool:
+    if os.path.basename(path).startswith((".", "_", "new-")):
+        return False
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False  # It was renamed or deleted.
 
 
 def _pss_bytes(pid: int) -> int:

@@ -1,150 +1,155 @@
-"""Print the table of a benchmark run, and keep it with the machine, the commit and the commands."""
+"""Show the lines: a table on the console, and a page of tables and plots beside the file they are kept in."""
 
-import json
-import os
-import platform
-import re
 import statistics
-import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ["mlflow", "pandas", "numpy", "scikit-learn", "pyarrow", "skops", "adlfs", "obstore"]
-_HEADINGS = ["name", "measured", "scoreline", "other", "figure", "target", "verdict", "CPU s", "peak PSS MB"]
+from benchmarks.plots import draw
+from benchmarks.results import Line, machine_facts
 
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line of the table: every run of both sides, the figure made of them, and what it must reach."""
-
-    name: str
-    what: str
-    unit: str
-    ours: tuple[float, ...]
-    other: tuple[float, ...]
-    other_name: str
-    figure: float
-    at_least: float | None = None
-    at_most: float | None = None
-    ours_cpu_s: float = 0.0
-    other_cpu_s: float = 0.0
-    server_cpu_s: float = 0.0
-    ours_peak_bytes: int = 0
-    other_peak_bytes: int = 0
-
-    @property
-    def passed(self) -> bool:
-        """Say whether the figure reaches its target."""
-        return (self.at_least is None or self.figure >= self.at_least) and (
-            self.at_most is None or self.figure <= self.at_most
-        )
-
-    @property
-    def cells(self) -> list[str]:
-        """Return the line as texts, in the order of the headings."""
-        target = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
-        return [
-            self.name,
-            self.what,
-            _spread(self.ours, self.unit),
-            f"{self.other_name}: {_spread(self.other, self.unit)}",
-            f"{self.figure:.2f}",
-            target,
-            "pass" if self.passed else "MISS",
-            self._cpu,
-            f"{self.ours_peak_bytes / 1e6:.0f} / {self.other_peak_bytes / 1e6:.0f}" if self.ours_peak_bytes else "",
-        ]
-
-    @property
-    def _cpu(self) -> str:
-        server = f", Azurite {self.server_cpu_s:.1f}" if self.server_cpu_s else ""
-        return f"{self.ours_cpu_s:.1f} / {self.other_cpu_s:.1f}{server}" if self.ours_cpu_s else ""
+_RACE_HEADINGS = [
+    "workload", "peer", "scoreline", "the peer", "times faster", "target", "verdict", "CPU s", "peak PSS MB",
+    "first scores s", "efficiency", "krows/s per core", "load, commit",
+]  # fmt: skip
+_OTHER_HEADINGS = ["name", "measured", "scoreline", "other", "figure", "target", "verdict", "CPU s", "load, commit"]
 
 
 def print_lines(lines: Sequence[Line]) -> None:
-    """Print the table."""
-    table = Table(*_HEADINGS)
+    """Print the lines."""
+    table = Table(*_OTHER_HEADINGS[:-1], "peak PSS MB")
     for line in lines:
-        table.add_row(*line.cells, style=None if line.passed else "bold red")
+        table.add_row(*_other_cells(line)[:-1], _peaks(line), style=None if line.passed else "bold red")
     console = Console()
     # A pipe has no width; the table shall not be folded to 80 columns in a log.
     console.width = console.width if console.is_terminal else 200
     console.print(table)
 
 
-def save(lines: Sequence[Line], folder: Path, commands: Sequence[str], measured_at: str, load: float) -> Path:
-    """Write the table as markdown and all figures as JSON, named after the machine; return the markdown file."""
-    folder.mkdir(exist_ok=True)
-    facts = {
-        "machine": machine(),
-        "cpu": f"{_cpu_model()}, {_cpus()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{package} {version(package)}" for package in _PACKAGES),
-        "commit": measured_at,
-        "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "load before": f"{load:.2f}",
-    }
-    rows = [_HEADINGS, ["---"] * len(_HEADINGS), *(line.cells for line in lines)]
+def write_page(lines: Sequence[Line], path: Path) -> None:
+    """Write the page and draw its plots, from nothing but the lines."""
+    races = [line for line in lines if line.workers]
+    others = [line for line in lines if not line.workers]
+    plots = draw(lines, path)
+    facts = machine_facts()
     text = [
-        f"# Benchmarks on {machine()}",
+        f"# Benchmarks on {facts['machine']}",
         "",
-        *(f"- {name}: {fact}" for name, fact in facts.items() if name != "machine"),
+        *(f"- {name}: {facts[name]}" for name in ("cpu", "system", "versions")),
+        *(f"- {name}: {number}" for name, number in _peer_versions(lines)),
         "",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        "`../README.md` says what is compared and how it is measured. Each time is the median of the runs, with the",
+        "fastest and the slowest in brackets. CPU, peak PSS, first scores and efficiency are scoreline's before the",
+        "other's. A line was measured by itself: the load of the machine just before, and the commit, are its own.",
         "",
-        "Each time is the median of the runs, with the fastest and the slowest in brackets; CPU and peak PSS are",
-        "those of the whole process tree, scoreline's before the other's, and the CPU of Azurite is its own during",
-        "scoreline's run. `../README.md` says how they are measured.",
+        "## Against peers",
         "",
-        "Commands, in order:",
+        *_table(_RACE_HEADINGS, [_race_cells(line) for line in races]),
         "",
-        "```",
-        *commands,
-        "```",
+        "## Everything else",
+        "",
+        *_table(_OTHER_HEADINGS, [_other_cells(line) for line in others]),
+        "",
+        "## Where a target is missed",
+        "",
+        *(_missed(lines) or ["Nowhere."]),
+        "",
+        *(part for plot, words in plots for part in (f"## {words}", "", f"![{words}]({plot.name})", "")),
+        "## Commands",
+        "",
+        *_commands(lines),
     ]
-    path = folder / f"{machine()}.md"
     path.write_text("\n".join(text) + "\n")
-    account = facts | {
-        "lines": [asdict(line) | {"passed": line.passed} for line in lines],
-        "commands": list(commands),
-    }
-    path.with_suffix(".json").write_text(json.dumps(account, indent=1) + "\n")
-    return path
 
 
-def machine() -> str:
-    """Return a short name made of the processor and the number of cores."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{_cpu_model()} {_cpus()} cores".lower()).strip("-")
+def _race_cells(line: Line) -> list[str]:
+    per_core = [line.rows / 1e3 / (line.workers * statistics.median(walls)) for walls in (line.ours, line.other)]
+    return [
+        f"{line.name}: {line.what}",
+        line.other_name,
+        _spread(line.ours, line.unit),
+        _spread(line.other, line.unit),
+        f"{line.figure:.2f}",
+        _target(line),
+        _verdict(line),
+        _cpu(line),
+        _peaks(line),
+        f"{line.ours_first_s:.1f} / {line.other_first_s:.1f}" if line.ours_first_s and line.other_first_s else "",
+        " / ".join(f"{efficiency(line, walls):.2f}" for walls in (line.ours, line.other)) if line.bare_s else "",
+        " / ".join(f"{each:,.1f}" for each in per_core),
+        f"{line.load:.1f}, {line.commit}",
+    ]
 
 
-def commit() -> str:
-    """Name the commit that is checked out, and say where files differ from it."""
-    changed = _git("status", "--porcelain", "--", ":/", ":(exclude,top)benchmarks/results")
-    return _git("rev-parse", "--short=10", "HEAD") + (" with changes" if changed else "")
+def _other_cells(line: Line) -> list[str]:
+    return [
+        line.name,
+        f"{line.what}: {line.measure}",
+        _spread(line.ours, line.unit),
+        f"{line.other_name}: {_spread(line.other, line.unit)}",
+        f"{line.figure:.2f}",
+        _target(line),
+        _verdict(line),
+        _cpu(line),
+        f"{line.load:.1f}, {line.commit}",
+    ]
 
 
-def _git(*arguments: str) -> str:
-    here = Path(__file__).parent
-    return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+def efficiency(line: Line, walls: Sequence[float]) -> float:
+    """Say which share of all workers' time bare `predict` would have needed."""
+    return line.bare_s / (line.workers * statistics.median(walls))
+
+
+def _missed(lines: Iterable[Line]) -> list[str]:
+    return [
+        f"- {line.name}, {line.measure}, against {line.other_name}: {line.figure:.2f}, {_target(line)}"
+        for line in lines
+        if not line.passed
+    ]
+
+
+def _target(line: Line) -> str:
+    if line.at_least is not None:
+        return f"at least {line.at_least:g}"
+    return f"at most {line.at_most:g}" if line.at_most is not None else ""
+
+
+def _verdict(line: Line) -> str:
+    if line.at_least is None and line.at_most is None:
+        return ""
+    return "pass" if line.passed else "MISS"
+
+
+def _cpu(line: Line) -> str:
+    server = f", Azurite {line.server_cpu_s:.1f}" if line.server_cpu_s else ""
+    return f"{line.ours_cpu_s:.1f} / {line.other_cpu_s:.1f}{server}" if line.ours_cpu_s else ""
+
+
+def _peaks(line: Line) -> str:
+    return f"{line.ours_peak_bytes / 1e6:.0f} / {line.other_peak_bytes / 1e6:.0f}" if line.ours_peak_bytes else ""
+
+
+def _peer_versions(lines: Iterable[Line]) -> list[tuple[str, str]]:
+    return sorted({pair for line in lines for pair in line.versions.items()})
+
+
+def _commands(lines: Iterable[Line]) -> list[str]:
+    """Name each command once, under the measurement that ran it."""
+    text: list[str] = []
+    for name in dict.fromkeys(line.name for line in lines):
+        commands = dict.fromkeys(command for line in lines if line.name == name for command in line.commands)
+        when = ", ".join(dict.fromkeys(line.when for line in lines if line.name == name))
+        text += [f"{name} ({when}):", "", "```", *commands, "```", ""]
+    return text
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *rows)]
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
-    digits = 0 if unit == "MB" else 2
+    digits = 0 if unit == "MB" else 2 if unit == "s" else 3
     middle = f"{statistics.median(values):.{digits}f} {unit}"
     return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def _cpu_model() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else platform.machine()
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))

@@ -1,6 +1,5 @@
-"""Run Scoreline and its peers, in turn, and check that they wrote the same."""
+"""Run Scoreline and its peers and measure what they take."""
 
-import filecmp
 import json
 import os
 import re
@@ -10,19 +9,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.contenders import Peer
 from benchmarks.measure import Run, measure
+from benchmarks.models import ModelKind
 from benchmarks.workloads import QUICK_WORKLOADS, WORKLOADS, Workload, make_model, make_workload
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 # Nobody's threads are capped for them, and nothing reaches for the network while the clock runs.
 _CAPS = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "LOKY_MAX_CPU_COUNT"}
-ENV = {name: value for name, value in os.environ.items() if name not in _CAPS} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+ENV = {name: value for name, value in os.environ.items() if name not in _CAPS} | {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 ONE_THREAD = ENV | dict.fromkeys(sorted(_CAPS), "1")
 
 commands_run: list[list[str]] = []
@@ -31,12 +34,21 @@ log = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """The choices of this invocation."""
+    """The choices of this invocation.
+
+    Attributes:
+        data: where data, models, environments and outputs lie.
+        runs: how often each side runs.
+        workers: how many workers each has.
+        quick: whether inputs are small, and nothing is kept.
+        peers: the peers that may take part; empty: all.
+    """
 
     data: Path
     runs: int
     workers: int
     quick: bool
+    peers: tuple[str, ...] = ()
 
     @property
     def scratch(self) -> Path:
@@ -53,28 +65,17 @@ class OurRun:
     scores: Path
 
 
-def interleaved(bench: Bench, name: str, *, runs: int) -> list[tuple[OurRun, Run]]:
-    """Run Scoreline and its peer in turn, and check each time that they wrote the same."""
-    model = make_model(bench.data, "logistic")
-    source = make_workload(bench.data, workload(bench, name))
-    pairs = []
-    for number in range(runs):
-        ours = run_scoreline(bench, model, source)
-        out = bench.scratch / "peer.csv"
-        theirs = run(bench, peer_command(bench, name, model, source, out))
-        check_same(ours.scores, out)
-        pairs.append((ours, theirs))
-        log.print(f"{name} {number + 1}/{runs}: scoreline {ours.run.wall_s:.2f} s, peer {theirs.wall_s:.2f} s")
-    return pairs
-
-
 def run_scoreline(
     bench: Bench, model: Path, source: Path, *, memory: bool = False, options: Sequence[str] = ()
 ) -> OurRun:
     """Score into a fresh folder, replacing that of the run before."""
     output = bench.scratch / "ours"
     shutil.rmtree(output, ignore_errors=True)
-    measured, receipt = run_job(bench, model, str(source), str(output), memory=memory, options=options)
+    # a part that is whole has been renamed into its place
+    watch = output / ".predictions.csv.staging" / "parts"
+    measured, receipt = run_job(
+        bench, model, str(source), str(output), memory=memory, options=options, watch=None if memory else watch
+    )
     return OurRun(run=measured, receipt=receipt, scores=output / "predictions.csv")
 
 
@@ -87,65 +88,58 @@ def run_job(
     env: dict[str, str] | None = None,
     memory: bool = False,
     options: Sequence[str] = (),
+    watch: Path | None = None,
 ) -> tuple[Run, dict[str, dict[str, float]]]:
     """Score from one place to another, wherever they are; return what it took, and its receipt."""
     command = [scoreline(), "run", "--model", str(model), "--input", source, "--output", output]
     command += ["--workers", str(bench.workers), "--json", *options]
-    measured = run(bench, command, env=env, memory=memory)
+    measured = run(bench, command, env=env, memory=memory, watch=watch)
     return measured, json.loads(measured.stdout)
 
 
-def run(bench: Bench, command: list[str], *, env: dict[str, str] | None = None, memory: bool = False) -> Run:
+def run_peer(
+    bench: Bench, peer: Peer, model: Path, source: Path, *, memory: bool = False, options: Sequence[str] = ()
+) -> tuple[Run, Path]:
+    """Have a peer score into a fresh folder; return what it took, and the folder."""
+    out = bench.scratch / peer.name
+    shutil.rmtree(out, ignore_errors=True)
+    command = peer.command(bench.data, model, source, out, bench.workers)
+    return run(bench, [*command, *options], memory=memory, watch=None if memory else out), out
+
+
+def run(
+    bench: Bench,
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    memory: bool = False,
+    watch: Path | None = None,
+) -> Run:
     """Measure one command."""
     bench.scratch.mkdir(parents=True, exist_ok=True)
     commands_run.append(command)
-    return measure(command, env=ENV if env is None else env, cwd=HERE.parent, memory=memory)
+    return measure(command, env=ENV if env is None else env, cwd=HERE.parent, memory=memory, watch=watch)
 
 
 @cache
-def peak_bytes(bench: Bench, name: str) -> int:
+def peak_bytes(bench: Bench, name: str, kind: ModelKind = "logistic") -> int:
     """Run Scoreline once more and return the peak PSS of its process tree."""
-    model = make_model(bench.data, "logistic")
-    source = make_workload(bench.data, workload(bench, name))
+    model, source = make_model(bench.data, kind), make_workload(bench.data, workload(bench, name))
     peak = run_scoreline(bench, model, source, memory=True).run.peak_pss_bytes
     log.print(f"{name}: scoreline's peak PSS {peak / 1e6:.0f} MB")
     return peak
 
 
-def pool_peak_bytes(bench: Bench, name: str) -> int:
-    """Run the pool once more and return the peak PSS of its process tree."""
-    model = make_model(bench.data, "logistic")
-    source = make_workload(bench.data, workload(bench, name))
-    peak = run(bench, peer_command(bench, name, model, source, bench.scratch / "peer.csv"), memory=True).peak_pss_bytes
-    log.print(f"{name}: the pool's peak PSS {peak / 1e6:.0f} MB")
-    return peak
-
-
-def peer_command(bench: Bench, name: str, model: Path, source: Path, out: Path) -> list[str]:
-    """Return what is run beside Scoreline: the pool, or for ten rows a plain script."""
-    if name == "tiny":
-        return [sys.executable, str(PEERS / "plain_script.py"), str(model), str(source), str(out)]
-    return [sys.executable, str(PEERS / "pool.py"), str(model), str(source), str(out), str(bench.workers)]
-
-
-def check_same(ours: Path, theirs: Path) -> None:
-    """Fail with the first line that differs, unless both files hold the same bytes."""
-    if filecmp.cmp(ours, theirs, shallow=False):
-        return
-    with open(ours) as our_lines, open(theirs) as their_lines:
-        for number, (our_line, their_line) in enumerate(zip_longest(our_lines, their_lines), start=1):
-            if our_line != their_line:
-                sys.exit(f"outputs differ in line {number}: scoreline wrote {our_line!r}, the peer {their_line!r}")
+def bare_s_per_row(bench: Bench, name: str, kind: ModelKind) -> float:
+    """Measure what a row takes in bare `predict`, on one core and in one thread."""
+    model, source = make_model(bench.data, kind), make_workload(bench.data, workload(bench, name))
+    command = [sys.executable, "-m", "benchmarks.bare", str(model), str(source)]
+    return float(run(bench, command, env=ONE_THREAD).stdout)
 
 
 def workload(bench: Bench, name: str) -> Workload:
     """Return the workload of that name, smaller where the bench is quick."""
     return (QUICK_WORKLOADS if bench.quick else WORKLOADS)[name]
-
-
-def described(work: Workload) -> str:
-    """Say how many rows in how many files."""
-    return f"{work.files:,} x {work.rows:,} rows" if work.files > 1 else f"{work.rows:,} rows"
 
 
 def median_wall_s(runs: Sequence[Run]) -> float:
@@ -156,6 +150,7 @@ def median_wall_s(runs: Sequence[Run]) -> float:
 def shown(bench: Bench, command: list[str]) -> str:
     """Return a command as it reads on any machine."""
     text = " ".join(f"'{word}'" if " " in word and "/" not in word else word for word in command)
+    text = re.sub(re.escape(str(bench.data / "environments")) + r"/(\w+)-\w+/bin/python", r"python-of-\1", text)
     places = {str(bench.scratch): "$OUT", str(bench.data): "$DATA", f"{HERE}/": "benchmarks/"}
     for place, name in ({scoreline(): "scoreline", sys.executable: "python"} | places).items():
         text = text.replace(place, name)

@@ -1,6 +1,6 @@
 """Score a folder of CSV files the way people do today: a pool of processes over files.
 
-Usage: python pool.py MODEL INPUT_DIR_OR_FILE OUT.csv WORKERS
+Usage: python pool.py MODEL INPUT_DIR_OR_FILE OUT_FOLDER WORKERS
 """
 
 import sys
@@ -28,9 +28,10 @@ def score(path: Path) -> str:
 
 def main() -> None:
     """Spread the files over the processes and write what they return, in order."""
-    url, source, out, workers = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    paths = sorted(source.glob("*.csv")) if source.is_dir() else [source]
-    with Pool(workers, initializer=load, initargs=(url,)) as pool, open(out, "w") as file:
+    url, source, out, workers = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    paths = sorted(source.glob("*.csv*")) if source.is_dir() else [source]
+    out.mkdir()
+    with Pool(workers, initializer=load, initargs=(url,)) as pool, open(out / "scores.csv", "w") as file:
         file.write("row,prediction,file\n")
         file.writelines(pool.imap(score, paths))
 
