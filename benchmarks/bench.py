@@ -45,14 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         quick=options.quick,
         peers=tuple(options.peers or ()),
     )
-    scoreline()
-    names = options.only or (QUICK if options.quick else [*MEASUREMENTS])
+    names = [] if options.report else options.only or (QUICK if options.quick else [*MEASUREMENTS])
     kept = options.results / f"{machine()}.json"
-    at = commit()
+    at = commit() if names else ""
     done = {line.key for line in load_lines(kept) if line.commit == at} if options.resume else set()
     shutil.rmtree(bench.scratch, ignore_errors=True)
     lines: list[Line] = []
-    for name in [] if options.report else names:
+    for name in names:
         wanted = _left(bench, name, done)
         if wanted is None:
             log.print(f"{name}: is measured already at {at}")
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shutil.rmtree(bench.scratch, ignore_errors=True)
     if lines:
         print_lines(lines)
-    if not options.quick:
+    if not options.quick and kept.exists():
         page = kept.with_suffix(".md")
         write_page(load_lines(kept), page)
         print(f"written to {page}")

@@ -110,8 +110,8 @@ def _figure(width: float) -> tuple[Figure, Axes]:
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
-    # the same lines give the same file
-    rcParams["svg.hashsalt"] = "scoreline"
+    # the same lines give the same file, and texts stay texts
+    rcParams.update({"svg.hashsalt": "scoreline", "svg.fonttype": "none"})
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     return figure, figure.subplots()
 
