@@ -64,11 +64,11 @@ types: $(INSTALLED) ## Run mypy
 
 check: lint types test ## Run lint, types and tests (layering is among the tests)
 
-bench: $(INSTALLED) ## Measure, and write benchmarks/results/
-	"$(BIN)/python" -m benchmarks.bench
+bench: $(INSTALLED) ## Measure against all peers, and write benchmarks/results/ (ONLY="tiny gz" PEERS="pool ray": a part of it)
+	"$(BIN)/python" -m benchmarks.bench --resume $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
-bench-quick: $(INSTALLED) ## Measure once with small inputs
-	"$(BIN)/python" -m benchmarks.bench --quick
+bench-quick: $(INSTALLED) ## Measure once with small inputs, in under 5 minutes; nothing is written
+	"$(BIN)/python" -m benchmarks.bench --quick $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 clean: ## Delete .venv and the caches of the tools
 	rm -rf tests/azure/node_modules .venv .venv-recipes .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -17,7 +17,7 @@ from benchmarks.azurite import azurite_many_small, azurite_one_big
 from benchmarks.contenders import PEER_BY_NAME, RACES
 from benchmarks.figures import driver, growth, heavy_phase, light_phase, memory, scaling
 from benchmarks.poison import blank_values, poison_row, save_brittle_model
-from benchmarks.racing import peers_of, race
+from benchmarks.racing import failures, peers_of, race
 from benchmarks.report import print_lines, write_page
 from benchmarks.results import Line, commit, load_lines, machine, merge_lines, now, save_lines
 from benchmarks.runs import (
@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         page = kept.with_suffix(".md")
         write_page(load_lines(kept), page)
         print(f"written to {page}")
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 def _parser() -> argparse.ArgumentParser:

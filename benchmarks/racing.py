@@ -1,10 +1,11 @@
 """Run a race: Scoreline and its peers in turn, every output compared before a time counts."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from benchmarks.contenders import PEER_BY_NAME, RACES, Peer, Race
-from benchmarks.measure import Run
+from benchmarks.measure import CommandError, Run
 from benchmarks.results import Line
 from benchmarks.runs import (
     Bench,
@@ -16,6 +17,7 @@ from benchmarks.runs import (
     run_scoreline,
     workload,
 )
+from benchmarks.same_rows import OutputsDifferError
 from benchmarks.workloads import make_model, make_workload
 
 LARGE_BYTES = 100_000_000
@@ -24,6 +26,9 @@ STREAMING_TIMES = 1.5
 QUICK_PEERS = frozenset({"pool", "streaming", "plain"})
 QUICK_RACE = "many_small"
 """The one race of a quick bench in which the peers with a start-up of many seconds take part."""
+
+failures: list[str] = []
+"""The peers that have no line, and why."""
 
 
 def race(bench: Bench, name: str) -> list[Line]:
@@ -35,9 +40,12 @@ def race(bench: Bench, name: str) -> list[Line]:
     ours, theirs = _interleaved(bench, name, this, peers, runs=1 if this.once else bench.runs)
     work = workload(bench, this.workload)
     bare_s = 0.0 if bench.quick else bare_s_per_row(bench, this.workload, this.model) * work.all_rows
-    return [
-        line for peer in peers for line in _lines(bench, name, peer, ours=ours, theirs=theirs[peer.name], bare_s=bare_s)
-    ]
+    lines: list[Line] = []
+    for peer in peers:
+        if peer.name in theirs:
+            with _failing(name, peer):
+                lines += _lines(bench, name, peer, ours=ours, theirs=theirs[peer.name], bare_s=bare_s)
+    return lines
 
 
 def peers_of(bench: Bench, name: str) -> list[str]:
@@ -72,12 +80,25 @@ def _interleaved(
         mine = run_scoreline(bench, model, source)
         ours.append(mine.run)
         log.print(f"{name} {number + 1}/{runs}: scoreline {mine.run.wall_s:.2f} s")
-        for peer in peers:
-            run, out = run_peer(bench, peer, model, source, options=this.options.get(peer.name, ()))
-            peer.check(mine.scores, out)
-            theirs[peer.name].append(run)
-            log.print(f"{name} {number + 1}/{runs}: {peer.name} {run.wall_s:.2f} s, the same scores")
+        for peer in [peer for peer in peers if peer.name in theirs]:
+            # dropped where it fails: it has no time that counts, and the others have
+            earlier = theirs.pop(peer.name)
+            with _failing(name, peer):
+                run, out = run_peer(bench, peer, model, source, options=this.options.get(peer.name, ()))
+                peer.check(mine.scores, out)
+                theirs[peer.name] = [*earlier, run]
+                log.print(f"{name} {number + 1}/{runs}: {peer.name} {run.wall_s:.2f} s, the same scores")
     return ours, theirs
+
+
+@contextmanager
+def _failing(name: str, peer: Peer) -> Iterator[None]:
+    """Note that a peer failed, or wrote something else than Scoreline, and go on."""
+    try:
+        yield
+    except (CommandError, OutputsDifferError) as error:
+        failures.append(f"{name}: {peer.name} has no line: {error}")
+        log.print(failures[-1])
 
 
 def _lines(

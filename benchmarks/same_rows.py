@@ -60,7 +60,7 @@ def check_same_rows(ours: Path, theirs: pa.Table) -> None:
     row = reference["row"].take(our_order)[place]
     raise OutputsDifferError(
         f"outputs differ in {int((~same).sum()):,} rows, first in row {row} of {our_names[our_files[place]]}: "
-        f"scoreline wrote {our_values[place]!r}, the peer {their_values[place]!r}"
+        f"scoreline wrote {our_values[place]}, the peer {their_values[place]}"
     )
 
 

@@ -151,5 +151,5 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         if name in get_args(ModelKind):
             print(make_model(Path(sys.argv[1]), name))  # type: ignore[arg-type]
-        else:
+        if name in WORKLOADS:
             print(make_workload(Path(sys.argv[1]), WORKLOADS[name]))
