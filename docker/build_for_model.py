@@ -125,7 +125,7 @@ def _python(said: str, given: str, needed: str) -> str:
     if not SpecifierSet(needed).contains(found[0]):
         raise ScorelineError(
             f"the model was saved with Python {said or given}, and Scoreline needs Python{needed}: save it again "
-            f"there, or try it with --python {USUAL_PYTHON}"
+            f"under that, or try it with --python {USUAL_PYTHON}"
         )
     return found[0]
 
@@ -172,7 +172,7 @@ def _revision() -> str:
     return done.stdout.strip() or "unknown"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", metavar="MODEL_DIR")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- WORDS FOR THE BUILDER]")
 @click.option("--tag", default="", help="Name of the image.  [default: scoreline- and the name of the folder]")
@@ -198,11 +198,14 @@ def _build(planned: Plan, builder: list[str], tag: str, words: Sequence[str]) ->
     name = re.sub(r"[^a-z0-9._-]+", "-", planned.model.resolve().name.lower()).strip("._-")
     arguments = {"PYTHON": planned.python, "MODEL": "/model", "REVISION": _revision()}
     command = [*builder, "build", *(f"--build-arg={key}={value}" for key, value in arguments.items()), *words]
-    with tempfile.TemporaryDirectory(prefix="scoreline-image-", dir=planned.model.resolve().parent) as context:
+    # on the disk of the model its files need not be copied
+    beside = planned.model.resolve().parent
+    place = beside if os.access(beside, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="scoreline-image-", dir=place) as context:
         write_context(planned, Path(context))
         command += ["--file", f"{context}/docker/Dockerfile", "--tag", tag or f"scoreline-{name}", context]
         return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="docker/build-for-model")

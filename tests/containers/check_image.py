@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +224,33 @@ def check(store: Store, work: Path, tell: Callable[[str], None]) -> None:
         file.unlink()
     (first,) = (work / "few").iterdir()
     first.write_text("".join(first.read_text().splitlines(keepends=True)[:101]))
-    few = ["scoreline", *JOB[:3], "--input", "/data/few", "--output", "/data/few-scores", "--restart", "--workers", "1"]
+    few = ["scoreline", *JOB[:3], "--input", "/data/few", "--output", "/data/few-scores", "--chunk-rows", str(CHUNK)]
+    few += ["--restart", "--workers", "1"]
     times = subprocess.run(image.alone("python", "-c", TIMES, *few), stdout=subprocess.PIPE, text=True, check=True)
     for line in times.stdout.splitlines():
         tell(line)
+    check_model(image, tell)
+
+
+def check_model(image: Image, tell: Callable[[str], None]) -> None:
+    """Build an image for the sample model, and score with what is inside, told by variables alone."""
+    start = time.monotonic()
+    tag = f"{IMAGE}-heart"
+    words = ["--tag", tag, "--builder", shlex.join(image.store.buildah()), "--", "--isolation", "chroot"]
+    words += ["--pull-never", "--quiet", "--format", "docker", *pip_settings(image.store.folder, sys.executable)]
+    subprocess.run(
+        [ROOT / "docker/build-for-model", image.work / "demo/heart-model", *words],
+        env={**os.environ, "PYTHON": sys.executable}, stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    tell(f"docker/build-for-model: {time.monotonic() - start:.0f} s")
+    config = image.store.inspect(tag)["Docker"]["config"]
+    container = image.store.run("from", "--pull-never", tag)
+    variables = [*config["Env"], "SCORELINE_INPUT=few", "SCORELINE_OUTPUT=by-variables", "SCORELINE_CHUNK_ROWS=50"]
+    inside = replace(image, container=container, environment=variables)
+    subprocess.run(inside.alone(*config["Entrypoint"], "run"), check=True)
+    scores = [image.work / name / "predictions.csv" for name in ("by-variables", "few-scores")]
+    assert len({path.read_bytes() for path in scores}) == 1
+    tell("the model inside scores the same, told by variables alone")
 
 
 def main(folder: str = "") -> None:

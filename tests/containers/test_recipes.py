@@ -105,6 +105,21 @@ def test_compose_file_runs_the_command() -> None:
     assert places == {"azurite:10000"}
 
 
+def test_page_runs_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of docs/containers.md that run the image give it options that there are."""
+    page = (ROOT / "docs/containers.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    runs = [shlex.split(block.replace("\\\n", " ")) for block in blocks if block.startswith("docker run")]
+    assert len(runs) == 2
+    for words in runs:
+        with monkeypatch.context() as patch:
+            for name, _, value in (word.partition("=") for word in words if word.startswith("SCORELINE_")):
+                patch.setenv(name, value)
+            subcommand, *arguments = words[words.index("scoreline") + 1 :]
+            given = RUN.make_context(subcommand, arguments).params
+            assert [given[name] for name in ("model", "input", "output")] == ["heart-model", "heart-data", "scores"]
+
+
 def test_dockerfile_agrees_with_the_project() -> None:
     """The version is that of the project, the entry point is the command, and no shell stands between."""
     text = (ROOT / "docker/Dockerfile").read_text("utf-8")
