@@ -245,6 +245,8 @@ class Job:
         mark = self._mark(output, engine)
         if mark is not None:
             stack.callback(mark.end)
+        if staffing.process_warning:
+            self._notice(staffing.process_warning)
         if not staffing.alone or engine.workers == 1:
             return None
         later, engine.workers = replace(staffing, workers=engine.workers), 1

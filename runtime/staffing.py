@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 
 from runtime.limits import Cpus, find_cpus
-from runtime.memory import Memory, size_text
+from runtime.memory import Memory, process_limit, size_text
 from runtime.options import Options
 from scoring.scan import Grid
 
@@ -24,6 +24,8 @@ MODEL_TIMES = 2
 CELL_TIMES = 24
 """A cell takes up to so many times its bytes as text: the table, the frame, what the model makes of it, the scores."""
 CELL_LEAST_BYTES = 48 * 2**20
+PROCESS_BYTES = 640 * 2**20
+"""What a worker maps (not: uses) beside the model and a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,18 @@ class Staffing:
         return fits, (
             f"memory is enough for {fits} of {self.workers} workers: each takes about {size_text(each)} "
             f"(limit {size_text(self.memory.limit_bytes)})"
+        )
+
+    @property
+    def process_warning(self) -> str:
+        """Say that a worker may want more than `ulimit` gives it, where that is so: fewer workers do not help."""
+        limit = process_limit()
+        wanted = PROCESS_BYTES + MODEL_TIMES * self.model_bytes + self.allowance_bytes
+        if limit is None or limit[0] >= wanted:
+            return ""
+        return (
+            f"warning: {limit[1]} lets each process have {size_text(limit[0])}, and a worker may want "
+            f"{size_text(wanted)}: raise it (ulimit), or give a smaller --chunk-rows"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +111,8 @@ def test_spool_is_told_where_it_is_used(tmp_path: Path) -> None:
 
 def test_limit_of_each_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `ulimit -v` sets binds every process by itself."""
-    monkeypatch.setattr("resource.getrlimit", lambda kind: (2**31, -1) if kind == 9 else (-1, -1))
+    limits = {resource.RLIMIT_AS: (2**31, -1)}
+    monkeypatch.setattr("resource.getrlimit", lambda kind: limits.get(kind, (resource.RLIM_INFINITY, -1)))
     assert lines(tmp_path)["memory"].endswith("; 2 GiB for each process (RLIMIT_AS)")
 
 

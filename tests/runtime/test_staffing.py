@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def test_large_cells_want_room(limited: Callable[..., Memory]) -> None:
     """What a cell may take follows from its bytes as text."""
     wide = Grid(cell_rows=2_048, estimated_rows=100_000, bytes_per_row=4_096.0)
     assert staff(options(), model_path="", grid=wide, memory=limited(900)).allowance_bytes == 24 * 8 * MIB
+
+
+@pytest.mark.parametrize(("mebibytes", "warned"), [(600, True), (2_048, False)])
+def test_limit_of_each_process_is_warned_of_where_it_is_small(
+    model: str, monkeypatch: pytest.MonkeyPatch, *, mebibytes: int, warned: bool
+) -> None:
+    """No number of workers helps there, so that whoever set it must know."""
+    limits = {resource.RLIMIT_AS: (mebibytes * MIB, -1)}
+    monkeypatch.setattr("resource.getrlimit", lambda kind: limits.get(kind, (resource.RLIM_INFINITY, -1)))
+    warning = staff(options(), model_path=model, grid=GRID, memory=None).process_warning
+    told = "warning: RLIMIT_AS lets each process have 600 MiB, and a worker may want 888 MiB: raise it (ulimit), or"
+    assert warning == (f"{told} give a smaller --chunk-rows" if warned else "")
 
 
 def test_own_memory_of_a_process_is_what_nobody_shares() -> None:
