@@ -9,7 +9,7 @@ from runtime.memory import process_limit, size_text
 from runtime.options import ACCESSES, Options
 from runtime.plan import TARGET_S
 from runtime.staffing import Staffing, spool_limit
-from scoring.cells import CELL_BYTES, CELLS_PER_INPUT, MIN_CELL_ROWS, InputFile, row_limits
+from scoring.cells import CELL_BYTES, CELLS_PER_INPUT, MIN_CELL_ROWS, WIDE_CELL_BYTES, InputFile, row_limits
 from scoring.files import InputSpec, is_compressed
 from scoring.scan import Grid
 
@@ -122,7 +122,7 @@ def _grid(options: Options, grid: Grid, *, resumed: bool) -> str:
     fewest = grid.estimated_rows < CELLS_PER_INPUT * MIN_CELL_ROWS
     reasons = {
         "most": "the most there are, for",
-        "bytes": f"up to {size_text(CELL_BYTES)} of",
+        "bytes": f"up to {size_text(WIDE_CELL_BYTES if grid.cell_rows <= MIN_CELL_ROWS else CELL_BYTES)} of",
         "share": "the least there are, for" if fewest else "a sixteenth of",
     }
     return f"{rows}, {reasons[binding]} {about}; the input alone decides, not the machine"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from statistics import median
 from typing import IO, TypeVar
@@ -130,6 +130,7 @@ class Plan:
         self._by_folder = by_folder
         self._estimated_cells = estimated_cells
         self._items: deque[Cell | StagedCells] = deque()
+        self._columns: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._found = 0
         self._taken = 0
         self._cell_s = 0.0
@@ -178,10 +179,22 @@ class Plan:
         if isinstance(message, ScanEnd):
             self.complete = True
             return
+        if isinstance(message, Cell):
+            message = self._with_shared_columns(message)
         cells = (message,) if isinstance(message, Cell) else message.cells
         self._items.append(message)
         self._found += len(cells)
         self.rows += sum(cell.rows for cell in cells)
+
+    def _with_shared_columns(self, cell: Cell) -> Cell:
+        """Keep the names of columns once: each message of the scanner has them anew, and there may be thousands."""
+        slices = tuple(
+            part
+            if (known := self._columns.setdefault(part.columns, part.columns)) is part.columns
+            else replace(part, columns=known)
+            for part in cell.slices
+        )
+        return Cell(slices=slices)
 
     def learn(self, cells: int, seconds: float) -> None:
         """Learn how long a cell takes."""

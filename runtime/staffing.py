@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from runtime.limits import Cpus, find_cpus
 from runtime.memory import Memory, process_limit, size_text
 from runtime.options import Options
+from scoring.cells import CELL_BYTES
 from scoring.scan import Grid
 
 __all__ = ["Staffing", "cell_allowance", "folder_bytes", "spool_limit", "staff"]
@@ -23,6 +24,8 @@ MODEL_TIMES = 2
 """A model takes up to so many times its size on disk, as far as that is known before it is loaded."""
 CELL_TIMES = 24
 """A cell takes up to so many times its bytes as text: the table, the frame, what the model makes of it, the scores."""
+WIDE_TIMES = 8
+"""Of what it has beyond the usual size, which only tables of very long rows have, up to so many times."""
 CELL_LEAST_BYTES = 48 * 2**20
 PROCESS_BYTES = 640 * 2**20
 """What a worker maps (not: uses) beside the model and a cell."""
@@ -107,7 +110,9 @@ def staff(options: Options, *, model_path: str, grid: Grid, memory: Memory | Non
 
 def cell_allowance(grid: Grid) -> int:
     """Say how many bytes a cell may take in a worker."""
-    return max(CELL_LEAST_BYTES, round(CELL_TIMES * grid.cell_rows * grid.bytes_per_row))
+    text_bytes = grid.cell_rows * grid.bytes_per_row
+    beyond = max(0.0, text_bytes - CELL_BYTES)
+    return max(CELL_LEAST_BYTES, round(CELL_TIMES * (text_bytes - beyond) + WIDE_TIMES * beyond))
 
 
 def folder_bytes(path: str) -> int:

@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,22 @@ def test_mini_batch_is_staged_under_its_key(engine: Hired) -> None:
     assert event.columns == ("prediction",)
     assert [(account.name, account.rows, account.quarantined) for account in event.accounts] == [(name, 3, 0)]
     assert 0 <= event.predict_s <= event.seconds
+
+
+def test_work_of_thousands_of_files_waits_for_nobody(engine: Hired) -> None:
+    """Work and answers that are larger than a pipe holds do not stop each other."""
+    (part,) = engine.cell("ok").slices
+    many = Cell(slices=tuple(replace(part, name=f"{number:06}-{'x' * 64}.csv") for number in range(4_000)))
+    batches = [MiniBatch(number=number, cells=(many,), identity=b"many") for number in (101, 102, 103)]
+    waiting = list(batches)
+    done: list[Scored] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(done) < len(batches) and time.monotonic() < deadline:
+        while waiting and engine.engine.wanted() > 0:
+            engine.engine.submit(Score(batch=waiting.pop(0)))
+        done += [event for event in engine.engine.wait(1.0) if isinstance(event, Scored)]
+    assert [event.number for event in done] == [101, 102, 103]
+    assert {len(event.accounts) for event in done} == {4_000}
 
 
 def test_row_that_does_not_fit_is_counted(engine: Hired) -> None:

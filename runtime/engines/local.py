@@ -17,6 +17,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import IO, Literal
 
 from runtime.engines import (
@@ -45,6 +46,9 @@ __all__ = ["LocalEngine"]
 
 QUEUED = 2
 """Pieces of work at a worker: the one it does, and one so that it never waits for its pipe."""
+PIPE_BYTES = 32 * 2**10
+"""So much fits into a pipe that nobody reads, whatever the system. Were more sent to a worker that sends its answer,
+each would wait for the other for ever: with a mini-batch of thousands of files, or of thousands of columns."""
 LOG_TAIL_BYTES = 8_000
 LOG_TAIL_CHARS = 2_000
 """What is told of it: less than is read, so that no half of a secret passes for none."""
@@ -69,9 +73,30 @@ class _Process:
         self.server_start = 0
         self.ready = False
         self.work: deque[Work] = deque()
+        self.unsent: deque[bytes] = deque()
         self.since = time.monotonic()
         self.done = 0
         self.alone = False
+
+    def send(self, work: Work) -> None:
+        """Send work, or keep it until the worker waits for it where it is too large to lie in the pipe."""
+        data = bytes(ForkingPickler.dumps(work))
+        idle = not self.work
+        self.work.append(work)
+        if idle or (not self.unsent and len(data) <= PIPE_BYTES):
+            self._send(data)
+        else:
+            self.unsent.append(data)
+
+    def send_next(self) -> None:
+        """Send what was kept: the worker has answered, and so it waits."""
+        if self.unsent:
+            self._send(self.unsent.popleft())
+
+    def _send(self, data: bytes) -> None:
+        # one that has died is noticed by the end of its pipe
+        with suppress(OSError):
+            self.pipe.send_bytes(data)
 
     def allowed_s(self, setup: Setup | None) -> float | None:
         """Say how long the load, or the work in hand, may take; None: for ever."""
@@ -181,9 +206,7 @@ class LocalEngine:
         )  # fmt: skip
         if not process.work:
             process.since = time.monotonic()
-        process.work.append(work)
-        with suppress(OSError):
-            process.pipe.send(work)
+        process.send(work)
 
     def running(self) -> list[Running]:
         """See `Engine.running`."""
@@ -306,6 +329,7 @@ class LocalEngine:
             process.work.popleft()
             process.since = time.monotonic()
             process.done += 1
+            process.send_next()
             self._early_deaths = 0
         return [event]
 

@@ -71,6 +71,7 @@ def grid(cell_rows: int, rows: int, row_bytes: float = 40.0) -> Grid:
         (GRID, {"chunk_rows": 32_768}, "32,768 rows a call of the model, as --chunk-rows says,"),
         (grid(1_024, 50), {}, "1,024 rows a call of the model, the least there are, for about 50 rows"),
         (grid(2_048, 10**6, 4_000), {}, "2,048 rows a call of the model, up to 8 MiB of about 1,000,000 rows"),
+        (grid(256, 10**6, 100_000), {}, "256 rows a call of the model, up to 32 MiB of about 1,000,000 rows"),
         (grid(131_072, 10**9), {}, "131,072 rows a call of the model, the most there are"),
         (grid(0, 9), {"strict": True, "mini_batch_size": 2}, "one call of the model for each file, as --strict"),
         (grid(0, 9), {"chunk_rows": 0}, "one call of the model for each file, as --chunk-rows"),

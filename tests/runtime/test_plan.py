@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,19 @@ def test_fixed_size_waits_for_enough_cells() -> None:
     plan.add(ScanEnd(rows=0))
     assert sizes(drained(plan)) == [1]
     assert plan.exhausted
+
+
+def test_names_of_columns_are_kept_once() -> None:
+    """A thousand cells of a thousand columns take the memory of one name of each."""
+    plan = Plan(files(1), workers=1)
+    for number in range(3):
+        (part,) = cell(number).slices
+        names = "a", f"b{number // 2}"
+        # as they come through a pipe: equal, and not the same
+        plan.add(Cell(slices=(replace(part, columns=names),)))
+    first, second, third = (batch.cells[0].slices[0] for batch in drained(plan))
+    assert first.columns is second.columns
+    assert third.columns == ("a", "b1")
 
 
 def test_staged_place_keeps_its_number() -> None:

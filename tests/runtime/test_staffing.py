@@ -117,6 +117,8 @@ def test_large_cells_want_room(limited: Callable[..., Memory]) -> None:
     """What a cell may take follows from its bytes as text."""
     wide = Grid(cell_rows=2_048, estimated_rows=100_000, bytes_per_row=4_096.0)
     assert staff(options(), model_path="", grid=wide, memory=limited(900)).allowance_bytes == 24 * 8 * MIB
+    wider = Grid(cell_rows=1_024, estimated_rows=100_000, bytes_per_row=32_768.0)
+    assert staff(options(), model_path="", grid=wider, memory=limited(900)).allowance_bytes == (24 + 3 * 8) * 8 * MIB
 
 
 @pytest.mark.parametrize(("mebibytes", "warned"), [(600, True), (2_048, False)])
