@@ -17,12 +17,14 @@ from runtime.plan import Plan
 from scoring.cells import Cell, InputFile
 from scoring.specs import ColumnSpec
 
-__all__ = ["LOOK_S", "Pace", "Peak", "rehearse"]
+__all__ = ["LOOK_S", "MOST_S", "Pace", "Peak", "rehearse"]
 
 AIMED_S = 1.5
 """So long all workers score at once, once each has made its first call, which takes longer."""
 MOST_S = 20.0
 """Where cells take so long that this passes, what was seen by then must do."""
+PATIENCE_S = 60.0
+"""Where not one cell is scored by then, there is no pace."""
 LOOK_S = 0.1
 """Memory is looked at so often."""
 
@@ -72,7 +74,7 @@ class Peak:
 def rehearse(
     engine: Engine, cells: Sequence[Cell], columns: tuple[ColumnSpec, ...], files: Sequence[InputFile], workers: int
 ) -> Pace | None:
-    """Have workers score cells over and over; None where one of them fails, which a run would look into.
+    """Have workers score cells over and over; None where one fails, which a run would look into, or takes too long.
 
     Args:
         engine: started, with one worker or more.
@@ -111,6 +113,8 @@ def rehearse(
             break
         if now >= began + MOST_S and first:
             break
+        if now >= began + PATIENCE_S:
+            return None
     each = list(timed.values()) or [[event] for event in first]
     scored = [event for events in each for event in events]
     paces = [sum(sizes[event.number] for event in events) / sum(event.seconds for event in events) for events in each]

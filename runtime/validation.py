@@ -30,6 +30,7 @@ from runtime.memory import find_memory
 from runtime.model import signature_names
 from runtime.options import Options
 from runtime.plan import Plan, Scanner, skipped_texts
+from runtime.rehearsal import MOST_S
 from runtime.staffing import spool_limit, staff
 from runtime.target import ModelTarget, ScriptTarget
 from runtime.traps import Measured, traps
@@ -235,7 +236,8 @@ class _Look:
             rows = round(batch.rows * input_bytes / batch.size_bytes) if batch.size_bytes else len(files)
         elif options.limit:
             rows = min(rows, options.limit)
-        if rows > REHEARSED_FROM_S * pace.rows_s and grid.cell_rows and options.engine != "inline":
+        cell_s = grid.cell_rows * workers / pace.rows_s
+        if rows > REHEARSED_FROM_S * pace.rows_s and 0 < cell_s < MOST_S and options.engine != "inline":
             self.notes.ok(f"trying {workers} worker{'s' * (workers > 1)} at once, for an estimate")
             cells = self._first_cells(spec, grid, rows, workers)
             pace = trial.pace(batch, cells, files, workers) or pace

@@ -13,9 +13,19 @@ from pathlib import Path
 import pytest
 
 from runtime import validate
+from runtime.engines import Setup
+from runtime.engines.inline import InlineEngine
 from runtime.estimate import Estimate, estimate, process_age_s
 from runtime.memory import tree_bytes
-from runtime.rehearsal import Pace
+from runtime.parts import LocalParts
+from runtime.rehearsal import Pace, rehearse
+from scoring.cells import Cell
+from scoring.files import InputSpec, list_inputs
+from scoring.rows import Dialect
+from scoring.scan import Begin
+from scoring.scanner import Scan
+from scoring.specs import ReadPlan, ScorerSpec
+from tests.faults.saving import write_actions
 from tests.runtime.commands import scoreline
 
 MIB = 2**20
@@ -162,3 +172,29 @@ def test_large_job_is_rehearsed_with_all_workers(tmp_path: Path) -> None:
     assert said["scoring_s"] > cells * SLOW_S / 2 * 0.95
     assert 1_024 <= said["looked_at"] < 400 * 1_024
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("actions", "fails"), [(["ok", "ok"], False), (["ok", "raise"], True)])
+def test_pace_of_one_worker(models: Path, tmp_path: Path, actions: list[str], *, fails: bool) -> None:
+    """It scores the same cells over and over; what fails has no pace, for nobody knows how long a run looks into it."""
+    (tmp_path / "parts").mkdir()
+    files = list_inputs(InputSpec(url=str(write_actions(tmp_path / "in.csv", *actions)))).files
+    cells = [cell for cell in Scan(files, Dialect(), Begin(), 1_024).run() if isinstance(cell, Cell)]
+    engine = InlineEngine()
+    plan = ReadPlan(columns=(), dialect=Dialect())
+    scorer = ScorerSpec(model_path=str(models / "by_row"))
+    engine.start(Setup(scorer=scorer, plan=plan, staging=LocalParts(str(tmp_path / "parts")), fingerprint=b"engine"))
+    found = rehearse(engine, cells, (), files, 1)
+    engine.close()
+    if fails:
+        assert found is None
+        return
+    assert found is not None
+    parts = [path.stat().st_size for path in (tmp_path / "parts").iterdir() if path.suffix == ""]
+    assert found.rows == 2 * len(parts)
+    assert found.workers == 1
+    assert found.row_bytes == parts[0] / 2
+    # one call after the other, each of two rows
+    assert found.rows_s == pytest.approx(2 / found.cell_s)
+    assert found.first_s > 0
+    assert found.peak_bytes > 50 * MIB
