@@ -68,16 +68,21 @@ def save_heart_model(
     path: str | os.PathLike[str],
     *,
     kind: Kind = "logistic",
-    serialization: Serialization = "skops",
+    serialization: Serialization | None = None,
     seed: int = 0,
 ) -> Path:
-    """Train a pipeline on made-up patients and save it as an MLflow model with a signature; return its folder."""
+    """Train a pipeline on made-up patients and save it as an MLflow model with a signature; return its folder.
+
+    Without a serialization it is the form that MLflow advises: skops, which its older releases do not know.
+    """
     # Imported here, because writing CSV needs none of it and it costs seconds.
     import mlflow.sklearn
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    if serialization is None:
+        serialization = "skops" if hasattr(mlflow.sklearn, "SERIALIZATION_FORMAT_SKOPS") else "cloudpickle"
     frame = heart_frame(_TRAINING_ROWS, seed)
     # On a busy machine the threads of gradient boosting wait for each other: 7 s instead of 0.7 s.
     with threadpool_limits(1):
@@ -122,14 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_heart_csv(data / f"heart-{number:03}.csv", options.rows, seed=number + 1)
     model = options.folder / "heart-model"
     if not (model / "MLmodel").exists():
-        save_heart_model(model, serialization=_mlflows_own())
-
-
-def _mlflows_own() -> Serialization:
-    """Return the form that MLflow advises: skops, which its older releases do not know."""
-    import mlflow.sklearn
-
-    return "skops" if hasattr(mlflow.sklearn, "SERIALIZATION_FORMAT_SKOPS") else "cloudpickle"
+        save_heart_model(model)
 
 
 def _blocks(rows: int, seed: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:

@@ -51,6 +51,15 @@ TEXT_FIRST = frozenset({"datetime"})
 
 REFUSES_BLANKS = frozenset({"long", "integer", "boolean"})
 
+_NULL_SCALARS = int(pa.__version__.partition(".")[0]) >= 24
+"""Whether `if_else` may be given a scalar null: before 24 it then makes other text of slices (apache/arrow#49410)."""
+
+
+def nulled(values: pa.Array | pa.ChunkedArray, where: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return values with those nulled where a mask is set, or null itself."""
+    null = pa.scalar(None, values.type) if _NULL_SCALARS else pa.nulls(len(values), values.type)
+    return pc.if_else(where, null, values)
+
 
 def convert(text: pa.Array, type_name: str, date_format: str | None = None) -> tuple[pa.Array, dict[int, str]]:
     """Convert a column of text, null where missing, to its type.
@@ -62,7 +71,7 @@ def convert(text: pa.Array, type_name: str, date_format: str | None = None) -> t
         return text, {}
     trimmed = pc.utf8_trim(text, characters=SPACE)
     blank = pc.or_(pc.is_null(text), pc.equal(trimmed, "").fill_null(True))
-    trimmed = pc.if_else(blank, pa.scalar(None, pa.string()), trimmed)
+    trimmed = nulled(trimmed, blank)
     reasons: dict[int, str] = {}
     converted = _CONVERTERS[type_name](trimmed, type_name, date_format, reasons)
     if type_name in REFUSES_BLANKS:
@@ -86,7 +95,7 @@ def _matching(text: pa.Array, pattern: str, type_name: str, reasons: dict[int, s
     odd = pc.invert(fits).fill_null(False)
     for index in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
         reasons[index] = _odd_reason(type_name)
-    return pc.if_else(fits, text, pa.scalar(None, pa.string()))
+    return nulled(text, odd)
 
 
 def _integers(text: pa.Array, type_name: str, _: str | None, reasons: dict[int, str]) -> pa.Array:

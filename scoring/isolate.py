@@ -23,6 +23,7 @@ from scoring.cell_score import CellScore, read_any
 from scoring.cells import Cell, Slice
 from scoring.columns import Column, prediction_columns
 from scoring.errors import InputError, PredictionError
+from scoring.fields import nulled
 from scoring.readers import CellInput, fetch, give_up, locate
 from scoring.text import value_texts
 
@@ -299,8 +300,8 @@ def _values(table: pa.Table | None, rows: list[int]) -> dict[str, list[str | Non
     texts: dict[str, list[str | None]] = {}
     for name, column in zip(table.column_names, table.take(pa.array(rows)).columns, strict=True):
         missing = pc.is_null(column, nan_is_null=True)
-        text = pa.array(value_texts(column.combine_chunks()))
-        texts[name] = pc.if_else(missing, pa.scalar(None, text.type), text).to_pylist()
+        text = value_texts(column.combine_chunks())
+        texts[name] = nulled(text, missing).to_pylist()
     return texts
 
 

@@ -130,7 +130,8 @@ class MlflowModel:
                     f"{self._spec.model_path}: column {name!r} of the signature is of type {column.type}, "
                     f"which a CSV file cannot hold (it can hold {', '.join(COLUMN_TYPES)})"
                 )
-            required = getattr(column, "required", True)
+            # MLflow before 2.10 knows the opposite only
+            required = column.required if hasattr(column, "required") else not column.optional
             columns.append(ColumnSpec(name=name, type=type_name, required=required))
         return tuple(columns)
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from scoring.cells import Cell, Slice, covered_digest
 from scoring.errors import InputError
-from scoring.fields import ARROW_TYPES, MISSING, REFUSES_BLANKS, blank_reason, convert
+from scoring.fields import ARROW_TYPES, MISSING, REFUSES_BLANKS, blank_reason, convert, nulled
 from scoring.readers import (
     CellInput,
     Rows,
@@ -245,14 +245,14 @@ def _as_text(values: pa.Array) -> pa.Array:
     missing = pc.is_null(values)
     if _is_text(values.type):
         missing = pc.or_(missing, pc.is_in(text, value_set=pa.array(MISSING, text.type)))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), text.cast(pa.string()))
+    return nulled(text.cast(pa.string()), missing)
 
 
 def _nulled(values: pa.Array, bad: Any, reason: str, reasons: _Reasons) -> pa.Array:
     """Null what does not fit, with the reason."""
     for index in np.flatnonzero(bad).tolist():
         reasons[index] = reason
-    return pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
+    return nulled(values, pa.array(bad))
 
 
 def _within(values: pa.Array, kind: str, reasons: _Reasons) -> pa.Array:

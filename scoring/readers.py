@@ -22,7 +22,9 @@ import pyarrow.csv as pacsv
 
 from scoring.cells import Cell, Slice, SliceAccount, covered_digest, slice_digest
 from scoring.errors import InputError
-from scoring.fields import ARROW_TYPES, FALSE, MISSING, REFUSES_BLANKS, TEXT_FIRST, TRUE, blank_reason, convert
+from scoring.fields import (
+    ARROW_TYPES, FALSE, MISSING, REFUSES_BLANKS, TEXT_FIRST, TRUE, blank_reason, convert, nulled,
+)  # fmt: skip
 from scoring.rows import Dialect, split_fields
 from scoring.scan_csv import is_blank, scan_blocks, walk_records
 from scoring.specs import ColumnSpec, ReadPlan
@@ -327,8 +329,7 @@ def _with_markers_missing(table: pa.Table) -> pa.Table:
         if column.type == pa.string():
             marked = pc.is_in(table.column(index), value_set=pa.array(MISSING))
             if pc.any(marked).as_py():
-                text = pc.if_else(marked, pa.scalar(None, pa.string()), table.column(index))
-                table = table.set_column(index, column, text)
+                table = table.set_column(index, column, nulled(table.column(index), marked))
     return table
 
 
@@ -445,7 +446,7 @@ def _read_by_record(run: _Run, plan: ReadPlan) -> _Outcome:
     missing = pa.array(MISSING)
     table = pa.table(
         {
-            column.name: pc.if_else(pc.is_in(text, value_set=missing), pa.scalar(None, pa.string()), text)
+            column.name: nulled(text, pc.is_in(text, value_set=missing))
             for column, text in zip(wanted, columns, strict=False)
         }
     )

@@ -90,6 +90,8 @@ def _of_arrow(array: Any, kind: str | None) -> pa.LargeStringArray:
         return pa.array(["False", "True"], TEXT).take(pc.cast(array, pa.int8()))
     if pa.types.is_floating(of):
         return _floats(array.to_numpy(zero_copy_only=False), kind)
+    if pa.types.is_timestamp(of) and of.tz is None:
+        return _datetimes(array.to_numpy(zero_copy_only=False))
     if pa.types.is_timestamp(of):
         return _texts(array.to_pandas().array, kind)
     if pa.types.is_dictionary(of):

@@ -19,4 +19,5 @@ class EchoModel(mlflow.pyfunc.PythonModel):
         return echo(model_input)
 
 
-mlflow.models.set_model(EchoModel())
+if hasattr(mlflow.models, "set_model"):  # before 2.12.2 there was none, and this module is imported, too
+    mlflow.models.set_model(EchoModel())

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mlflow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from scoring.scanner import Scan
 from scoring.specs import ColumnSpec, ReadPlan, ScorerSpec
 from tests.csv_texts import PACKED, csv_files, examples, plain_csv_files, write_files
 from tests.echo_model import echo
+from tests.old_releases import save_code
 
 SIGNATURES = [
     [Column(name="n", type="long"), Column(name="x", type="double"), Column(name="s", type="string")],
@@ -45,9 +45,7 @@ SIGNATURES = [
 @pytest.fixture(scope="module")
 def echo_model(tmp_path_factory):
     """The folder of a model without a signature that answers with what it was given."""
-    path = tmp_path_factory.mktemp("models") / "echo"
-    mlflow.pyfunc.save_model(path, python_model=Path(__file__).with_name("echo_model.py"), pip_requirements=[])
-    return path
+    return save_code(tmp_path_factory.mktemp("models") / "echo", Path(__file__).with_name("echo_model.py"))
 
 
 @dataclass(frozen=True, kw_only=True)

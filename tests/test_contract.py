@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from runtime.limits import usable_cpus
+from tests.old_releases import save_code
 from tests.runtime.commands import Outcome, scoreline
 
 YAML = """\
@@ -171,7 +172,6 @@ class Ran:
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the model `SHAPES`; not to be changed."""
-    import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
@@ -180,13 +180,11 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings():
         # advice on type hints
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            str(folder / "model"),
-            python_model=str(folder / "shapes.py"),
+        return save_code(
+            folder / "model",
+            folder / "shapes.py",
             signature=ModelSignature(inputs=Schema([ColSpec("double", "value"), ColSpec("string", "shape")])),
-            pip_requirements=[],
         )
-    return folder / "model"
 
 
 def write(job: Job, folder: Path) -> None:

@@ -26,6 +26,7 @@ from runtime.limits import usable_cpus
 from runtime.memory import find_memory
 from runtime.running import RunningMark, workers_after
 from runtime.score_file import ScoreFile
+from tests.old_releases import save_code
 
 PATIENCE_S = 60.0
 ROWS = 24_000
@@ -90,21 +91,18 @@ def group() -> Iterator[Group]:
 
 def save(path: Path, hold_mib: int) -> Path:
     """Save a model that holds so much."""
-    import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     columns = [ColSpec(DataType.long, "value"), ColSpec(DataType.long, "mib")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            str(path),
-            python_model=str(Path(__file__).with_name("faults") / "hungry.py"),
+        return save_code(
+            path,
+            Path(__file__).with_name("faults") / "hungry.py",
             model_config={"hold_mib": hold_mib},
             signature=ModelSignature(inputs=Schema(columns)),  # type: ignore[arg-type]
-            pip_requirements=[],
         )
-    return path
 
 
 @pytest.fixture(scope="module")

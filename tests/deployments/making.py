@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tests.old_releases import save_code
 
 NUMBERS = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca")
 FEATURES = ("age", "chol", "thalach", "oldpeak")
@@ -93,7 +94,6 @@ def save_digits_classifier(file: Path) -> None:
 
 def save_digits_model(folder: Path, classifier: Path) -> None:
     """Save an MLflow model of colour images, with a tensor in its signature."""
-    import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -101,12 +101,11 @@ def save_digits_model(folder: Path, classifier: Path) -> None:
     with warnings.catch_warnings():
         # advice on type hints
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            str(folder),
-            python_model=str(Path(__file__).with_name("digits_model.py")),
+        save_code(
+            folder,
+            Path(__file__).with_name("digits_model.py"),
             artifacts={"classifier": str(classifier)},
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]), outputs=Schema([*outputs])
             ),
-            pip_requirements=[],
         )

@@ -6,26 +6,25 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tests.old_releases import column, save_code
 
-def save_fault(path: Path, name: str, columns: list[tuple[str, str]], params: dict[str, Any] | None = None) -> Path:
+
+def save_fault(path: Path, fault: str, columns: list[tuple[str, str]], params: dict[str, Any] | None = None) -> Path:
     """Save a model of this folder with a signature; a type that ends in ``?`` makes a column optional."""
-    import mlflow.pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
 
-    inputs = [ColSpec(kind.removesuffix("?"), column, required=not kind.endswith("?")) for column, kind in columns]
+    inputs = [column(kind.removesuffix("?"), name, required=not kind.endswith("?")) for name, kind in columns]
     kinds = {float: DataType.double, str: DataType.string, int: DataType.long}
     specs = [ParamSpec(key, kinds[type(value)], value) for key, value in (params or {}).items()]
     with warnings.catch_warnings():
         # advice on signatures and type hints, given whatever the model has of them
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            str(path),
-            python_model=str(Path(__file__).with_name(f"{name}.py")),
+        return save_code(
+            path,
+            Path(__file__).with_name(f"{fault}.py"),
             signature=ModelSignature(inputs=Schema(inputs), params=ParamSchema(specs) if specs else None),
-            pip_requirements=[],
         )
-    return path
 
 
 def write_actions(path: Path, *actions: str) -> Path:

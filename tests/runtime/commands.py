@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 from click.testing import CliRunner
@@ -28,7 +29,9 @@ def scoreline(*arguments: object) -> Outcome:
     texts = [str(each) for each in arguments]
     if texts[:1] == ["run"] and "--engine" not in texts:
         texts += ["--engine", "inline"]
-    result = CliRunner().invoke(command, texts)
+    # click before 8.2 mixes the streams unless told otherwise, and no later one can be told
+    apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    result = CliRunner(**apart).invoke(command, texts)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)

@@ -20,6 +20,7 @@ import yaml
 import zstandard
 
 from runtime.cli import scoreline as command
+from tests.old_releases import SERIALIZATIONS
 from tests.runtime.commands import Outcome, scoreline
 
 README = Path(__file__).parents[2] / "README.md"
@@ -420,7 +421,7 @@ def test_model_without_a_signature(heart_model: Path, heart_rows: Callable[[int]
     assert lines[2].startswith(lines[0])
 
 
-@pytest.mark.parametrize("form", ["skops", "cloudpickle"])
+@pytest.mark.parametrize("form", SERIALIZATIONS)
 def test_model_may_be_saved_in_any_form(tmp_path: Path, heart_model: Path, patients: Path, form: Any) -> None:
     """Scores are the same."""
     from scoring.demo import save_heart_model

@@ -10,6 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from scoring.demo import COLUMNS, heart_frame, heart_target, main, save_heart_model, write_heart_csv
+from tests.old_releases import SERIALIZATIONS
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def test_csv_follows_from_its_seed(tmp_path):
     assert a.split(b"\n", 1) == [",".join(COLUMNS).encode(), d]
 
 
-@pytest.mark.parametrize("serialization", ["skops", "cloudpickle"])
+@pytest.mark.parametrize("serialization", SERIALIZATIONS)
 @pytest.mark.parametrize("kind", ["logistic", "forest"])
 def test_model_predicts_what_it_learned(tmp_path, kind, serialization):
     """A saved model loads through pyfunc with its signature and beats guessing by far."""
@@ -66,7 +67,7 @@ def test_model_predicts_what_it_learned(tmp_path, kind, serialization):
     assert (predicted == heart_target(frame)).mean() > 0.75
 
 
-@pytest.mark.parametrize("serialization", ["skops", "cloudpickle"])
+@pytest.mark.parametrize("serialization", SERIALIZATIONS)
 def test_gradient_boosting_model_has_300_rounds(tmp_path, serialization):
     """The model that the benchmarks call slow loads in both forms, with every round."""
     path = save_heart_model(tmp_path / "model", kind="gradient_boosting", serialization=serialization)

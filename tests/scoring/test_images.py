@@ -22,6 +22,7 @@ from scoring.rows import Dialect
 from scoring.scan import Begin
 from scoring.scanner import Scan, choose_grid
 from scoring.specs import ReadPlan, ScorerSpec
+from tests.old_releases import save_code
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*input example was not provided:UserWarning"),
@@ -75,7 +76,7 @@ def seeing(tmp_path_factory):
         code = folder / "seeing.py"
         code.write_text(SEEING)
         signature = ModelSignature(inputs=Schema(list(inputs))) if inputs else None
-        mlflow.pyfunc.save_model(folder / "seeing", python_model=code, signature=signature, pip_requirements=[])
+        save_code(folder / "seeing", code, signature=signature)
         return MlflowModel(ScorerSpec(model_path=str(folder / "seeing")))
 
     return save

@@ -188,9 +188,10 @@ def test_code_of_a_model(tmp_path: Path) -> None:
     save = """
         import sys, json
         sys.path.insert(0, "code")
-        import mlflow.pyfunc
+        import inspect, mlflow.pyfunc
         from scoring.model import Model
-        mlflow.pyfunc.save_model("model", python_model=Model(), code_paths=["code/scoring"], pip_requirements=[])
+        paths = "code_path" if "code_path" in inspect.signature(mlflow.pyfunc.save_model).parameters else "code_paths"
+        mlflow.pyfunc.save_model("model", python_model=Model(), **{paths: ["code/scoring"]}, pip_requirements=[])
         print(json.dumps("saved"))
     """
     load = """

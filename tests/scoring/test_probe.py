@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ from scoring.rows import Dialect
 from scoring.scan import Begin
 from scoring.scanner import Scan
 from scoring.specs import ColumnSpec, ReadPlan
+from tests.old_releases import save_code
 
 OBJECTION = "predictions depend on which rows are scored together (or are random): use --chunk-rows 0"
 COLUMNS = (ColumnSpec(name="x", type="double"), ColumnSpec(name="s", type="string"))
@@ -172,8 +172,7 @@ def neighbourly(request, tmp_path):
     """The folder of a model that looks at its neighbours."""
     code = tmp_path / "code.py"
     code.write_text(NEIGHBOURLY.format(expression=request.param))
-    mlflow.pyfunc.save_model(tmp_path / "model", python_model=code, pip_requirements=[])
-    return tmp_path / "model"
+    return save_code(tmp_path / "model", code)
 
 
 def test_job_is_refused_and_leaves_nothing(neighbourly, tmp_path):
