@@ -28,7 +28,9 @@ class Conforming:
     def __init__(self, model: Any, params: dict[str, Any] | None) -> None:
         self._model = model
         self._predict = model.predict if params is None else functools.partial(model.predict, params=params)
-        self._watched = getattr(model, "loader_module", None) in FLAVORS and hasattr(model, "_predict_fn")
+        # of the metadata, for a model of MLflow 2.9 does not tell its loader module itself
+        flavor = model.metadata.flavors.get("python_function", {}).get("loader_module")
+        self._watched = flavor in FLAVORS and hasattr(model, "_predict_fn")
         self._direct: Callable[[Any], Any] | None = None
         self._types: Any = None
 

@@ -23,7 +23,15 @@ import pyarrow.csv as pacsv
 from scoring.cells import Cell, Slice, SliceAccount, covered_digest, slice_digest
 from scoring.errors import InputError
 from scoring.fields import (
-    ARROW_TYPES, FALSE, MISSING, REFUSES_BLANKS, TEXT_FIRST, TRUE, blank_reason, convert, nulled,
+    ARROW_TYPES,
+    FALSE,
+    MISSING,
+    REFUSES_BLANKS,
+    TEXT_FIRST,
+    TRUE,
+    blank_reason,
+    convert,
+    nulled,
 )  # fmt: skip
 from scoring.rows import Dialect, split_fields
 from scoring.scan_csv import is_blank, scan_blocks, walk_records

@@ -16,6 +16,9 @@ from packaging.version import Version
 MLFLOW = Version(version("mlflow"))
 PANDAS = Version(version("pandas"))
 
+ISO: dict[str, Any] = {"format": "ISO8601"} if Version("2") <= PANDAS else {}
+"""Options of `pandas.to_datetime` for ISO dates of any precision: before 2.0 it needs none."""
+
 needs_skops_flavor = pytest.mark.skipif(Version("3") > MLFLOW, reason="MLflow before 3 saves nothing with skops")
 SERIALIZATIONS = [pytest.param("skops", marks=needs_skops_flavor), "cloudpickle"]
 """How a scikit-learn model may be saved."""

@@ -75,7 +75,7 @@ import pandas as pd
 class Shapes(mlflow.pyfunc.PythonModel):
     """Returns what the first row asks for."""
 
-    def predict(self, model_input: pd.DataFrame):
+    def predict(self, context, model_input: pd.DataFrame):
         """Answer."""
         value = model_input["value"]
         shape = model_input["shape"].iloc[0]

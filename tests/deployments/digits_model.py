@@ -14,7 +14,7 @@ class Digits(mlflow.pyfunc.PythonModel):
 
         self.classifier = joblib.load(context.artifacts["classifier"])
 
-    def predict(self, model_input: np.ndarray) -> object:
+    def predict(self, context: object, model_input: np.ndarray) -> object:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Tell the digit on each image."""
         assert model_input.dtype == np.uint8
         grey = model_input[..., 0].reshape(len(model_input), -1).astype(float)

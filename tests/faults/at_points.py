@@ -13,7 +13,7 @@ class AtPoints(mlflow.pyfunc.PythonModel):
         """Tell that it is loaded."""
         sys.audit("crash.load", "model")
 
-    def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, context: object, model_input: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Tell which rows are scored, then answer."""
         values = model_input["value"]
         sys.audit("crash.predict", f" {' '.join(map(str, values))} ")

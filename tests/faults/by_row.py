@@ -50,7 +50,7 @@ def act(action: str, mark: object) -> None:
 class ByRow(mlflow.pyfunc.PythonModel):
     """What MLflow loads: it answers twice the value."""
 
-    def predict(self, model_input: pd.DataFrame) -> object:
+    def predict(self, context: object, model_input: pd.DataFrame) -> object:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Answer."""
         actions = model_input["action"]
         for action, mark in zip(actions, model_input["mark"], strict=True):

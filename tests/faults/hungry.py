@@ -21,7 +21,7 @@ class Hungry(mlflow.pyfunc.PythonModel):
         """Hold what the configuration says."""
         self.held = taken(int(context.model_config["hold_mib"]))  # type: ignore[attr-defined]
 
-    def predict(self, model_input: pd.DataFrame) -> object:
+    def predict(self, context: object, model_input: pd.DataFrame) -> object:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Take, and let go of, what the hungriest row wants."""
         taken(int(model_input["mib"].max()))
         return model_input["value"] * 2

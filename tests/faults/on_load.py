@@ -30,7 +30,7 @@ class OnLoad(mlflow.pyfunc.PythonModel):
             case "import":
                 import a_module_that_nobody_has  # noqa: F401 (that is the fault)
 
-    def predict(self, model_input: pd.DataFrame) -> object:
+    def predict(self, context: object, model_input: pd.DataFrame) -> object:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Answer."""
         return model_input.iloc[:, 0]
 

@@ -7,7 +7,12 @@ import pandas as pd
 class WithParams(mlflow.pyfunc.PythonModel):
     """What MLflow loads."""
 
-    def predict(self, model_input: pd.DataFrame, params: dict | None = None) -> object:
+    def predict(
+        self,
+        context: object,  # noqa: ARG002 - MLflow before 2.20 wants it
+        model_input: pd.DataFrame,
+        params: dict | None = None,
+    ) -> object:
         """Answer."""
         params = params or {}
         return pd.DataFrame(

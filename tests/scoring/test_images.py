@@ -99,7 +99,9 @@ MODES = {
 def test_modes(mode, shape, dtype):
     """Colours are three or four numbers a pixel, grey is one; a palette is looked up."""
     image = decode(encoded(PIL.Image.new(mode, (5, 4))))
-    assert (image.shape, str(image.dtype)) == (shape, dtype)
+    assert image.shape == shape
+    # the numbers are the same, but Pillow before 11 keeps those of 16 bits in 32
+    assert str(image.dtype) in (dtype, "int32" if mode == "I;16" else dtype)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP"])

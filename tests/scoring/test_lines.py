@@ -84,7 +84,7 @@ GOLDEN = {
         ['"a": 1, "b": null', '"a": 2, "b": null', '"a": 3, "b": -0.0'],
     ),
     "moments": (
-        pd.to_datetime(pd.Series(["2024-02-29", "2024-02-29T12:30:00.5", None]), format="ISO8601"),
+        pd.Series(pd.to_datetime(["2024-02-29T00:00:00.0", "2024-02-29T12:30:00.5", None])),
         "0,2024-02-29 00:00:00,FILE\n1,2024-02-29 12:30:00.500000,FILE\n2,,FILE\n",
         ['"prediction": "2024-02-29 00:00:00"', '"prediction": "2024-02-29 12:30:00.500000"', '"prediction": null'],
     ),

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from scoring.reference import (
     Column,
@@ -29,6 +30,7 @@ from scoring.reference import (
     value_text,
 )
 from tests.csv_texts import csv_files, plain_csv_files
+from tests.old_releases import ISO, PANDAS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "csv.md"
 COLUMNS = [
@@ -215,8 +217,9 @@ MARKERS = re.findall("`([^`]+)`", DOCUMENT.read_text().split("the empty text,")[
 
 @pytest.mark.parametrize("marker", ["", *MARKERS])
 def test_missing_markers(marker):
-    """Each marker is missing, quoted or not, in every type; pandas agrees."""
-    assert pd.read_csv(io.StringIO(f'a,b\n"{marker}",{marker}\n'), dtype=str).isna().all(axis=None)
+    """Each marker is missing, quoted or not, in every type; pandas agrees, but for one that it knows since 2.0."""
+    known = marker != "None" or Version("2") <= PANDAS
+    assert not known or pd.read_csv(io.StringIO(f'a,b\n"{marker}",{marker}\n'), dtype=str).isna().all(axis=None)
     for type_name in ("string", "datetime", "binary"):
         assert fit(marker, type_name) is None
     for type_name in ("double", "float"):
@@ -795,7 +798,7 @@ def test_score_of_plain_files_equals_pandas(files):
     for path, data in files:
         frame = pd.read_csv(io.BytesIO(data), dtype={"s": str})
         frame = frame.astype({"n": "int64", "x": "float64"})
-        frame["t"] = pd.to_datetime(frame["t"], format="ISO8601").astype("datetime64[ns]")
+        frame["t"] = pd.to_datetime(frame["t"], **ISO).astype("datetime64[ns]")
         expected += [[str(row), text, path] for row, text in enumerate(texts(frame))]
     assert result.quarantine == []
     assert list(csv.reader(io.StringIO(result.scores.decode(), newline="")))[1:] == expected
