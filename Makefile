@@ -4,6 +4,7 @@ VENV ?= .venv
 # python3.11 is run, not only looked up: a version manager's stand-in may be on the PATH without a Python behind it.
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 
+FLOOR := .venv-floor
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := tests/azure/node_modules/.package-lock.json
@@ -11,7 +12,7 @@ RECIPES := .venv-recipes/.installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo azurite-demo test thorough torture lint types check image-test bench bench-quick clean
+.PHONY: help venv demo azurite-demo test thorough test-floor torture lint types check image-test bench bench-quick clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -53,6 +54,20 @@ $(RECIPES): tests/containers/requirements.txt | $(INSTALLED)
 image-test: $(INSTALLED) ## Build docker/Dockerfile with buildah and run it (root; a quarter of an hour the first time)
 	"$(BIN)/python" -m tests.containers.check_image $(FOLDER)
 
+# Warnings that are errors elsewhere are none here: libraries of 2023 use what Python and each other have given up since.
+# What the pins of the dev extra need is not asked, for not all of it is installed.
+test-floor: $(INSTALLED) $(FLOOR)/.installed $(AZURITE) ## The same with the oldest libraries, and models of either scored with the other (TESTS=FILES)
+	SCORELINE_TEST_OTHER_PYTHON="$(abspath $(BIN))/python" "$(FLOOR)/bin/python" -m pytest -n 2 -q --timeout 300 \
+	-W ignore::DeprecationWarning -W ignore::UserWarning -W ignore::ResourceWarning \
+	--deselect tests/test_packaging.py::test_pins_cover_what_dependencies_need $(TESTS)
+
+$(FLOOR)/.installed: pyproject.toml constraints-floor.txt
+	@echo "Setting up $(FLOOR) with $$($(PYTHON) --version) (a minute or two) ..."
+	@$(PYTHON) -m venv "$(FLOOR)"
+	@"$(FLOOR)/bin/python" -m pip install -qq --disable-pip-version-check -c constraints-floor.txt \
+	-e . setuptools hypothesis pytest pytest-timeout pytest-xdist skops
+	@touch "$@"
+
 torture: $(INSTALLED) $(if $(filter azurite,$(STORE)),$(AZURITE)) ## Kill random processes of random jobs, 300 times (STORE=azurite: on Blob storage)
 	"$(BIN)/python" -m tests.torture --store "$(or $(STORE),local)"
 
@@ -71,5 +86,5 @@ bench-quick: $(INSTALLED) ## Measure once with small inputs, in under 5 minutes;
 	"$(BIN)/python" -m benchmarks.bench --quick $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS))
 
 clean: ## Delete .venv and the caches of the tools
-	rm -rf tests/azure/node_modules .venv .venv-recipes .venv.lock .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf tests/azure/node_modules .venv .venv-recipes .venv.lock .venv-floor .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,8 @@ import os
 import re
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib.metadata import version
 from io import StringIO
 from typing import Any
 
@@ -46,11 +47,12 @@ class MlflowModel:
         except ModuleNotFoundError as error:
             raise ModelLoadError(_missing_module(spec.model_path, error)) from None
         except Exception as error:
-            # whatever the model's code raises while it loads is the answer
+            # whatever the model's code raises while it loads is the answer; scikit-learn says some of it in many lines
             last = traceback.extract_tb(error.__traceback__)[-1]
+            reason = str(error).partition("\n")[0].rstrip(":")
             raise ModelLoadError(
-                f"{spec.model_path}: the model cannot be loaded: {type(error).__name__}: {error} "
-                f"({os.path.basename(last.filename)}:{last.lineno})"
+                f"{spec.model_path}: the model cannot be loaded: {type(error).__name__}: {reason} "
+                f"({os.path.basename(last.filename)}:{last.lineno}){_saved_with(spec.model_path)}"
             ) from error
         self._spec = spec
         self._limit_jobs(spec.threads)
@@ -192,7 +194,10 @@ class MlflowModel:
                 return getattr(self._model, name)()
             except Exception:  # noqa: BLE001, S112 (MLflow's own refusals differ by flavor and version)
                 continue
-        return getattr(self._model, "_model_impl", self._model)
+        wrapper = getattr(self._model, "_model_impl", self._model)
+        # before MLflow 2.14 the wrapper of each flavor had a name of its own for it
+        names = ("sklearn_model", "xgb_model", "lgb_model", "cb_model")
+        return next((getattr(wrapper, name) for name in names if hasattr(wrapper, name)), wrapper)
 
     def _limit_jobs(self, threads: int) -> None:
         """Set every ``n_jobs`` of a scikit-learn model, for sums of many threads differ from run to run."""
@@ -286,6 +291,21 @@ def _brings_ours(model_path: str) -> bool:
     except OSError:
         return False
     return any(name.partition(".")[0] in PACKAGES for name in names)
+
+
+def _saved_with(model_path: str) -> str:
+    """Name the releases of MLflow and scikit-learn that a model was saved with, where others are installed."""
+    with suppress(OSError):
+        with open(os.path.join(model_path, "MLmodel"), encoding="utf-8") as source:
+            text = source.read()
+        apart = []
+        for name, package in (("mlflow", "mlflow"), ("sklearn", "scikit-learn")):
+            saved = re.search(rf"^ *{name}_version: *['\"]?([^'\"\n]+)", text, re.MULTILINE)
+            if saved is not None and saved[1] != version(package):
+                apart.append(f"{package} {saved[1]} (here is {version(package)})")
+        if apart:
+            return f"; it was saved with {' and '.join(apart)}: install what it was saved with"
+    return ""
 
 
 def _missing_module(model_path: str, error: ModuleNotFoundError) -> str:

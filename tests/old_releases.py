@@ -40,6 +40,11 @@ def arrays(kind: str, name: str | None = None) -> list[Any]:
     return [ColSpec(schema.Array(kind), name)] if hasattr(schema, "Array") else []
 
 
+def inner(model: Any) -> Any:
+    """Return the scikit-learn model that a pyfunc model holds; before 2.14 MLflow had no verb for it."""
+    return model.get_raw_model() if hasattr(model, "get_raw_model") else model._model_impl.sklearn_model  # noqa: SLF001
+
+
 def save_code(
     folder: str | os.PathLike[str], code: str | os.PathLike[str], *, code_paths: Sequence[str] = (), **options: Any
 ) -> Path:

@@ -1,4 +1,4 @@
-"""Save small models with the MLflow of this interpreter, to be scored by another: ``python -m tests.floor.saving FOLDER``."""
+"""Save small models with the libraries of this interpreter: ``python -m tests.floor.saving FOLDER``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ class Weighted:
 def _load_pyfunc(path):
     return Weighted(json.loads(Path(path).read_text()))
 '''
-DATA = "a,b\n0.25,\n0.75,0.5\n0.5,1.5\n1.0,0.25\n"
 
 
-def save_weighted(folder: Path) -> None:
-    """Save a model of code and data, with a column that may be absent: nothing in it depends on a library."""
+def save_weighted(folder: Path, *, optional: bool = False) -> None:
+    """Save a model of code and data, perhaps with a column that may be absent: nothing in it depends on a library."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -41,7 +40,7 @@ def save_weighted(folder: Path) -> None:
     from tests.old_releases import column
 
     paths = "code_paths" if "code_paths" in inspect.signature(mlflow.pyfunc.save_model).parameters else "code_path"
-    inputs = [column(DataType.double, "a"), column(DataType.double, "b", required=False)]
+    inputs = [column(DataType.double, "a"), column(DataType.double, "b", required=not optional)]
     with TemporaryDirectory() as made:
         (Path(made) / "weighted_sum.py").write_text(LOADER)
         (Path(made) / "weights.json").write_text('{"a": 2.0, "b": 10.0}\n')
@@ -82,6 +81,7 @@ def main(folder: Path) -> None:
     warnings.simplefilter("ignore")
     folder.mkdir(parents=True)
     save_weighted(folder / "weighted")
+    save_weighted(folder / "optional", optional=True)
     save_sklearn(folder / "linear", "linear")
     save_sklearn(folder / "bare", "linear", signed=False)
     save_sklearn(folder / "tree", "tree")

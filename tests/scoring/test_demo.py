@@ -10,7 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from scoring.demo import COLUMNS, heart_frame, heart_target, main, save_heart_model, write_heart_csv
-from tests.old_releases import SERIALIZATIONS
+from tests.old_releases import SERIALIZATIONS, inner
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -72,7 +72,7 @@ def test_gradient_boosting_model_has_300_rounds(tmp_path, serialization):
     """The model that the benchmarks call slow loads in both forms, with every round."""
     path = save_heart_model(tmp_path / "model", kind="gradient_boosting", serialization=serialization)
     model = mlflow.pyfunc.load_model(str(path))
-    assert model.get_raw_model().named_steps["estimator"].n_iter_ == 300
+    assert inner(model).named_steps["estimator"].n_iter_ == 300
     assert {0, 1} == set(model.predict(heart_frame(100)))
 
 

@@ -1,6 +1,7 @@
 """Images: decoded, shaped as the signature says, one call each, and damaged ones alone."""
 
 import io
+import re
 from pathlib import Path
 
 import mlflow
@@ -227,7 +228,7 @@ def test_model_without_a_signature_is_given_bytes(tmp_path, seeing):
     assert bytes(scored(model, tmp_path / "a.png").lines) == b'0,"ndarray (1, 4, 5) uint8 190",a.png\n'
     failed = scored(model, tmp_path / "b.png")
     assert (failed.lines, failed.accounts[0].given_up) == (b"", 1)
-    assert b"values of the image (uint16) do not fit the type uint8" in failed.quarantine
+    assert re.search(rb"values of the image \((uint16|int32)\) do not fit the type uint8", failed.quarantine)
 
 
 def test_model_that_wants_no_image(tmp_path, seeing):
@@ -236,12 +237,12 @@ def test_model_that_wants_no_image(tmp_path, seeing):
     for model, reason in (
         (
             seeing(ColSpec("double", "a")),
-            b"the model's signature wants ['a': double (required)], which an image cannot be",
+            rb"the model's signature wants \['a': double( \(required\))?\], which an image cannot be",
         ),
         (seeing(BATCHES), b"an image of 4 x 5 does not fit the signature's tensor of -1 x -1 x -1 x 3"),
     ):
         failed = scored(model, tmp_path / "a.png")
-        assert reason in failed.quarantine
+        assert re.search(reason, failed.quarantine)
         (account,) = failed.accounts
         assert (account.rows, account.given_up, failed.lines, failed.names) == (1, 1, b"", ())
         assert sum(failed.causes.values()) == 1

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from packaging.version import Version
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -22,7 +24,7 @@ from scoring.errors import ModelLoadError, PredictionError
 from scoring.fields import ARROW_TYPES
 from scoring.mlflow_model import MlflowModel
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
-from tests.old_releases import SERIALIZATIONS, arrays, column, save_code
+from tests.old_releases import MLFLOW, SERIALIZATIONS, arrays, column, inner, save_code
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*input example was not provided:UserWarning")
 
@@ -173,10 +175,14 @@ def test_columns_with_types_by_option(seeing, numbers):
 def test_predict_refused_by_the_signature_shows_no_values(seeing):
     """Where MLflow refuses rows it quotes them; the error passes on the reason alone."""
     model = seeing([ColSpec("long", "a")], types=(("a", "double"),))
-    with pytest.raises(PredictionError, match="refuses the rows: Incompatible input types for column a") as raised:
+    with pytest.raises((PredictionError, MlflowException), match="Incompatible input types for column a") as raised:
         model.predict(pa.table({"a": [4711.5]}))
     assert "4711" not in str(raised.value)
-    assert raised.value.__suppress_context__
+    if isinstance(raised.value, MlflowException):
+        assert Version("2.10") > MLFLOW, "it quotes rows, and so must not come as it is"
+    else:
+        assert "refuses the rows: " in str(raised.value)
+        assert raised.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ def test_threads_of_every_part(tmp_path):
     forest = RandomForestClassifier(n_estimators=3, n_jobs=-1).fit(frame, [0, 1, 0, 1])
     for number, model in enumerate([forest, make_pipeline(StandardScaler(), forest).fit(frame, [0, 1, 0, 1])]):
         loaded = MlflowModel(ScorerSpec(model_path=str(saved(tmp_path / str(number), model)), threads=2))
-        raw = loaded._model.get_raw_model()  # noqa: SLF001 - nothing else tells
+        raw = inner(loaded._model)  # noqa: SLF001 - nothing else tells
         assert {value for name, value in raw.get_params().items() if name.endswith("n_jobs")} == {2}
 
 
