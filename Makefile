@@ -56,7 +56,7 @@ image-test: $(INSTALLED) ## Build docker/Dockerfile with buildah and run it (roo
 
 # Warnings that are errors elsewhere are none here: libraries of 2023 use what Python and each other have given up since.
 # What the pins of the dev extra need is not asked, for not all of it is installed.
-test-floor: $(INSTALLED) $(FLOOR)/.installed $(AZURITE) ## The same with the oldest libraries, and models of either scored with the other (TESTS=FILES)
+test-floor: $(INSTALLED) $(FLOOR)/.installed $(AZURITE) ## Run the tests with the oldest libraries, and score models of each version with the other (TESTS=FILES)
 	SCORELINE_TEST_OTHER_PYTHON="$(abspath $(BIN))/python" "$(FLOOR)/bin/python" -m pytest -n 2 -q --timeout 300 \
 	-W ignore::DeprecationWarning -W ignore::UserWarning -W ignore::ResourceWarning \
 	--deselect tests/test_packaging.py::test_pins_cover_what_dependencies_need $(TESTS)
