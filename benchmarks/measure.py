@@ -24,7 +24,9 @@ import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE_EVERY_S = 0.05
-_WATCH_EVERY_S = 0.02
+_WATCH_EVERY_S = 0.01
+_NO_SCORES = (".", "_", "new-", "probe-")
+"""How names begin of what is hidden, unfinished, or tells whether a disk can rename."""
 _LEFTOVERS_MAY_TAKE_S = 60
 
 
@@ -157,7 +159,7 @@ def _scores_in(folder: str) -> bool:
 
 
 def _has_bytes(path: str) -> bool:
-    if os.path.basename(path).startswith((".", "_", "new-")):
+    if os.path.basename(path).startswith(_NO_SCORES):
         return False
     try:
         return os.path.getsize(path) > 0

@@ -109,7 +109,7 @@ def _lines(
     size_bytes = work.size_bytes(bench.data)
     # Sampled in runs of their own, as sampling slows what it looks at.
     our_peak = 0 if bench.quick else peak_bytes(bench, this.workload, this.model)
-    peer_peak = 0 if bench.quick else _peer_peak_bytes(bench, peer, this)
+    peer_peak = 0 if bench.quick else _peer_peak_bytes(bench, name, peer)
     wall = Line(
         name=name,
         what=work.described,
@@ -147,13 +147,14 @@ def _lines(
     return [wall, memory]
 
 
-def _peer_peak_bytes(bench: Bench, peer: Peer, this: Race) -> int:
+def _peer_peak_bytes(bench: Bench, name: str, peer: Peer) -> int:
     """Run a peer once more and return the peak PSS of its process tree."""
+    this = RACES[name]
     model = make_model(bench.data, this.model)
     source = make_workload(bench.data, workload(bench, this.workload))
     options = this.options.get(peer.name, ())
     peak = run_peer(bench, peer, model, source, memory=True, options=options)[0].peak_pss_bytes
-    log.print(f"{this.workload}: {peer.name}'s peak PSS {peak / 1e6:.0f} MB")
+    log.print(f"{name}: {peer.name}'s peak PSS {peak / 1e6:.0f} MB")
     return peak
 
 

@@ -7,7 +7,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -76,6 +76,9 @@ def run_scoreline(
     measured, receipt = run_job(
         bench, model, str(source), str(output), memory=memory, options=options, watch=None if memory else watch
     )
+    if not memory and measured.first_s is None:
+        # it was published within a hundredth of a second
+        measured = replace(measured, first_s=measured.wall_s)
     return OurRun(run=measured, receipt=receipt, scores=output / "predictions.csv")
 
 
@@ -126,7 +129,7 @@ def peak_bytes(bench: Bench, name: str, kind: ModelKind = "logistic") -> int:
     """Run Scoreline once more and return the peak PSS of its process tree."""
     model, source = make_model(bench.data, kind), make_workload(bench.data, workload(bench, name))
     peak = run_scoreline(bench, model, source, memory=True).run.peak_pss_bytes
-    log.print(f"{name}: scoreline's peak PSS {peak / 1e6:.0f} MB")
+    log.print(f"{name}, {kind}: scoreline's peak PSS {peak / 1e6:.0f} MB")
     return peak
 
 

@@ -31,7 +31,7 @@ def test_first_scores(tmp_path: Path) -> None:
 import os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
 (folder / "below").mkdir(parents=True)
-for name in (".hidden", "new-part", "_SUCCESS"):
+for name in (".hidden", "new-part", "probe-1-link", "_SUCCESS"):
     (folder / name).write_text("x")
 (folder / "empty").touch()
 time.sleep(0.5)
