@@ -91,16 +91,19 @@ def _bars(data: dict[str, dict[str, float]], path: Path, *, label: str, logarith
     axes.set_ylabel(label)
     if logarithmic:
         axes.set_yscale("log")
+        axes.set_ylim(bottom=1)
     _finish(figure, axes, path)
 
 
 def _curves(data: dict[str, list[tuple[float, float]]], path: Path) -> None:
     figure, axes = _figure(7.0)
     for side, points in data.items():
-        sizes, peaks = zip(*points, strict=True)
-        axes.plot(sizes, peaks, marker="o", label=side, color=_COLORS.get(side))
+        axes.plot(*zip(*points, strict=True), marker="o", label=side, color=_COLORS.get(side))
     axes.set_xscale("log")
     axes.set_yscale("log")
+    sizes = sorted({size for points in data.values() for size, _ in points})
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("input, MB")
     axes.set_ylabel("peak PSS of the process tree, MB")
     _finish(figure, axes, path)
@@ -118,5 +121,5 @@ def _figure(width: float) -> tuple[Figure, Axes]:
 
 def _finish(figure: Figure, axes: Axes, path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize="small", ncols=2)
+    figure.legend(fontsize="small", loc="outside right upper")
     figure.savefig(path, format="svg", metadata={"Date": None})
