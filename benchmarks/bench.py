@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shutil.rmtree(bench.scratch, ignore_errors=True)
     if lines:
         print_lines(lines)
-    if not options.quick and kept.exists():
+    if not options.quick and (known := load_lines(kept)):
         page = kept.with_suffix(".md")
-        write_page(load_lines(kept), page)
+        write_page(known, page)
         print(f"written to {page}")
     if failures:
         sys.exit("\n".join(failures))

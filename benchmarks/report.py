@@ -44,6 +44,12 @@ def write_page(lines: Sequence[Line], path: Path) -> None:
         "fastest and the slowest in brackets. CPU, peak PSS, first scores and efficiency are scoreline's before the",
         "other's. A line was measured by itself: the load of the machine just before, and the commit, are its own.",
         "",
+        "## In short",
+        "",
+        "Wall time and peak memory of scoreline, and how many times longer each peer takes.",
+        "",
+        *_short(races),
+        "",
         "## Against peers",
         "",
         *_table(_RACE_HEADINGS, [_race_cells(line) for line in races]),
@@ -62,6 +68,20 @@ def write_page(lines: Sequence[Line], path: Path) -> None:
         *_commands(lines),
     ]
     path.write_text("\n".join(text) + "\n")
+
+
+def _short(races: Sequence[Line]) -> list[str]:
+    """Make a table of one row for each race: what Scoreline took, and how many times longer each peer did."""
+    peers = list(dict.fromkeys(line.other_name for line in races))
+    rows = []
+    for name in dict.fromkeys(line.name for line in races):
+        lines = {line.other_name: line for line in races if line.name == name}
+        one = next(iter(lines.values()))
+        took = f"{statistics.median(statistics.median(line.ours) for line in lines.values()):.1f} s"
+        peak = f"{one.ours_peak_bytes / 1e6:.0f} MB" if one.ours_peak_bytes else ""
+        times = [f"{lines[peer].figure:.1f}" if peer in lines else "" for peer in peers]
+        rows.append([f"{name}: {one.what}", took, peak, *times])
+    return _table(["workload", "scoreline", "peak PSS", *peers], rows)
 
 
 def _race_cells(line: Line) -> list[str]:

@@ -41,6 +41,7 @@ def test_page_and_plots(tmp_path: Path) -> None:
         "one_big: 4,000,000 rows", "pool", "4.50 s (4.00-5.00)", "9.00 s", "2.00", "at least 2.7", "MISS", "6.0 / 16.0",
         "600 / 1000", "2.0 / 8.5", "0.33 / 0.17", "444.4 / 222.2", "0.2, abc",
     ]  # fmt: skip
+    assert "| one_big: 4,000,000 rows | 4.5 s | 600 MB | 2.0 | 3.0 |" in text
     assert "- one_big, wall, against pool: 2.00, at least 2.7" in text
     assert "against dask" not in text
     assert text.count("scoreline run --model m") == 1
