@@ -26,7 +26,9 @@ from typing import Any
 
 import click
 import psutil
+import yaml
 
+from tests.azure.server import NoAzuriteError, start
 from tests.containers.images import ROOT, Store, needs, pip_settings
 
 IMAGE = "localhost/scoreline:test"
@@ -137,6 +139,11 @@ def check_content(image: Image, tell: Callable[[str], None]) -> None:
         assert not list(root.glob(f"usr/bin/{name}")), name
     assert not list(root.glob("opt/scoreline/bin/pip*"))
     assert not (root / "etc/pip.conf").exists()
+    (packages,) = root.glob("opt/scoreline/lib/python3*/site-packages")
+    for package in ("runtime", "scoring"):
+        source = {str(file.relative_to(ROOT)) for file in (ROOT / package).rglob("*") if file.suffix in (".py", ".typed")}
+        there = {str(file.relative_to(packages)) for file in (packages / package).rglob("*")}
+        assert source <= there, source - there
     done = subprocess.run(image.buildah("id", "-u"), stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == str(USER), done.stdout
     tell(f"size of the image: {image.store.size(IMAGE)}")
@@ -229,7 +236,33 @@ def check(store: Store, work: Path, tell: Callable[[str], None]) -> None:
     times = subprocess.run(image.alone("python", "-c", TIMES, *few), stdout=subprocess.PIPE, text=True, check=True)
     for line in times.stdout.splitlines():
         tell(line)
+    check_compose(image, tell)
     check_model(image, tell)
+
+
+def check_compose(image: Image, tell: Callable[[str], None]) -> None:
+    """Run what docker/compose.yaml starts, in its order and twice, with Azurite on this machine."""
+    services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text("utf-8"))["services"]
+    held = image.work.with_name("azurite")
+    shutil.rmtree(held, ignore_errors=True)
+    held.mkdir()
+    try:
+        server = start(held)
+    except NoAzuriteError as error:
+        tell(f"docker/compose.yaml was not run: {error}")
+        return
+    with server:
+        for name in ("sample", "scoreline") * 2:
+            service = services[name]
+            words = [*service.get("entrypoint", image.entrypoint), *service["command"]]
+            there = [word.replace("azurite:10000", f"127.0.0.1:{server.port}") for word in words]
+            key, text = "AZURE_STORAGE_CONNECTION_STRING", f"{server.url};"
+            text = service["environment"][key].replace("http://azurite:10000/devstoreaccount1;", text)
+            subprocess.run(
+                image.buildah("env", f"{key}={text}", *there), stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, check=True,
+            )  # fmt: skip
+    tell("docker/compose.yaml: sample and scoreline ran on Azurite, twice")
 
 
 def check_model(image: Image, tell: Callable[[str], None]) -> None:
