@@ -141,8 +141,8 @@ def check_content(image: Image, tell: Callable[[str], None]) -> None:
     assert not (root / "etc/pip.conf").exists()
     (packages,) = root.glob("opt/scoreline/lib/python3*/site-packages")
     for package in ("runtime", "scoring"):
-        source = {str(file.relative_to(ROOT)) for file in (ROOT / package).rglob("*") if file.suffix in (".py", ".typed")}
-        there = {str(file.relative_to(packages)) for file in (packages / package).rglob("*")}
+        there = {file.relative_to(packages) for file in (packages / package).rglob("*")}
+        source = {file.relative_to(ROOT) for file in (ROOT / package).rglob("*.*") if file.suffix != ".pyc"}
         assert source <= there, source - there
     done = subprocess.run(image.buildah("id", "-u"), stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.strip() == str(USER), done.stdout
