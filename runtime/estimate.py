@@ -32,7 +32,7 @@ class Estimate:
         start_s: until the first worker is ready.
         scoring_s: from then until everything is scored.
         publish_s: from then until the score file is there.
-        peak_bytes: memory of all its processes together, what they share counted once.
+        peak_bytes: memory of all its processes together, what they share counted once; 0 where that is not known.
         workers: how many it has.
         unit: what was looked at: rows or files.
         looked_at: how many of them were scored for this.
@@ -55,11 +55,12 @@ class Estimate:
     def text(self) -> str:
         """Say it to a person, with what it rests on."""
         workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+        memory = f" and {size_text(self.peak_bytes)} of memory" if self.peak_bytes else ""
         looked_at = f"the {self.looked_at:,} {self.unit if self.looked_at != 1 else self.unit.removesuffix('s')} tried"
         return (
             f"a run will take about {_seconds(self.wall_s)} (start {_seconds(self.start_s)}, scoring "
-            f"{_seconds(self.scoring_s)}, publishing {_seconds(self.publish_s)}) and {size_text(self.peak_bytes)} of "
-            f"memory, with {workers}: an estimate, if the machine is as busy as now and all is like {looked_at}"
+            f"{_seconds(self.scoring_s)}, publishing {_seconds(self.publish_s)}){memory}, with {workers}: "
+            f"an estimate, if the machine is as busy as now and all is like {looked_at}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,23 +113,32 @@ def own_bytes(pid: int | str = "self") -> int:
 
 
 def tree_bytes(pid: int) -> int:
-    """Return the bytes that a process and all below it use, what they share among each other counted once (PSS)."""
+    """Return the bytes that a process and all below it use, what they share among each other counted once (PSS).
+
+    0 where the system does not tell.
+    """
     total = 0
     waiting = [pid]
     while waiting:
         pid = waiting.pop()
         try:
-            waiting += (
-                int(child)
-                for task in os.listdir(f"/proc/{pid}/task")
-                for child in Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii").split()
-            )
+            waiting += _children(pid)
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
         except (OSError, ValueError):
             # it has ended
             continue
         total += next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
     return total
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        # a kernel may be built without it
+        with suppress(FileNotFoundError):
+            text = Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii")
+            found += [int(child) for child in text.split()]
+    return found
 
 
 def private_bytes(pid: int | str) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ def test_estimate_is_told_with_what_it_rests_on() -> None:
         "workers: an estimate, if the machine is as busy as now and all is like the 50,000 rows tried"
     )
     assert found.to_json()["wall_s"] == round(found.wall_s, 3)
+    assert "5.2 s), with 2 workers" in replace(found, peak_bytes=0).text
 
 
 def test_age_of_a_process_that_has_long_been_there_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
