@@ -19,14 +19,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 GRACE_S = 20.0
 # A library opens a file for good when it is first used (a data base of time zones, a random source).
 SPARE_FILES = 2
 
 # An example may be slow because another test runs beside it; a hang is pytest-timeout's to find.
-settings.register_profile("scoreline", parent=settings(), deadline=None)
+settings.register_profile(
+    "scoreline", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("scoreline")
 
 

@@ -22,6 +22,7 @@ from runtime.uris import parse_uri
 from runtime.workspace import read_workspace, resolve
 from tests.deployments import making
 from tests.runtime.commands import Outcome, scoreline
+from tests.thorough import usual
 
 DEPLOYMENTS = Path(__file__).with_name("deployments")
 
@@ -184,8 +185,15 @@ def completed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return run_sample
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("name", SAMPLES)
+RUNS = [(name, workers) for name in SAMPLES for workers in (1, 2)]
+ALONE = ("script", "parquet", "json-lines")
+"""Scripts that are run by one worker as well; what they share with the others is shown by these."""
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    usual(RUNS, seldom=[(name, 1) for name, each in SAMPLES.items() if each.engine == "local" and name not in ALONE]),
+)
 def test_golden_output(completed: Callable[[str, int], Ran], name: str, workers: int) -> None:
     """A deployment as it is gives the very bytes that were written down, by one worker and by two."""
     ran = completed(name, workers)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -522,7 +523,7 @@ def test_second_driver_waits_for_nobody(heart_rows: Callable[[int], Path]) -> No
     with subprocess.Popen(words, stderr=subprocess.DEVNULL) as first:
         parts = Path("out/.predictions.csv.staging/parts")
         while first.poll() is None and not (parts.is_dir() and any(parts.iterdir())):
-            pass
+            time.sleep(0.002)
         os.kill(first.pid, signal.SIGSTOP)
         try:
             outcome = given("--input", heart_rows(200_000), "--chunk-rows", 1_024)

@@ -598,7 +598,7 @@ LINES = st.sampled_from([line for text in (CURRENT, CLASSIC, SAME_AS_REST) for l
 SCRAPS = st.text("abc:-#{}[]&*!|>'\"%@` \n\t\\~0?,<=\x85\u2028\ud83d", max_size=12)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.one_of(LINES, SCRAPS), max_size=30))
 def test_any_text_is_a_deployment_or_a_list_of_sentences(lines: list[str]) -> None:
     """Whatever stands in the file, the answer is a deployment, or lines that all name the file."""

@@ -31,7 +31,7 @@ from scoring.cells import Cell, InputFile, Slice, SliceAccount
 from scoring.scan import Grid, ScanEnd, StagedCells
 from scoring.specs import ColumnSpec
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 MOST_CELLS = 12
 """So many isolations stay within the budget of a job."""
 MOST_BAD = 2

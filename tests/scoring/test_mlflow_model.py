@@ -376,18 +376,17 @@ for answer in (1.5, 3.0):
         model = DummyRegressor(strategy="constant", constant=answer).fit([[0.0]], [0.0])
         options = {"name": "model"} if int(mlflow.__version__.split(".")[0]) > 2 else {"artifact_path": "model"}
         mlflow.sklearn.log_model(model, **options, registered_model_name="line", pip_requirements=[])
-mlflow.MlflowClient().set_registered_model_alias("line", "best", 1)
 print(run.info.run_id)
 """
 
 
 def test_models_of_a_registry(tmp_path, monkeypatch):
-    """A model is fetched by name and version, by alias, and from a run, with the caller's MLFLOW variables."""
+    """A model is fetched by name and version, and from a run, with the caller's MLFLOW variables."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     made = subprocess.run([sys.executable, "-c", REGISTER], cwd=tmp_path, check=True, capture_output=True, text=True)
     run_id = made.stdout.split()[-1]
     (tmp_path / "in.csv").write_text("a\n1.5\n")
-    expected = {"models:/line/1": "1.5", "models:/line@best": "1.5", f"runs:/{run_id}/model": "3.0"}
+    expected = {"models:/line/1": "1.5", f"runs:/{run_id}/model": "3.0"}
     for number, (uri, prediction) in enumerate(expected.items()):
         receipt = run(model=uri, input=tmp_path / "in.csv", output=tmp_path / f"{number}", engine="inline")
         assert Path(receipt.url).read_text() == f"row,prediction,file\n0,{prediction},in.csv\n"
