@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +133,23 @@ class _Held:
 
 def _held(temporary_folder: Path) -> _Held:
     return _Held(
-        processes=frozenset(psutil.Process().children(recursive=True)),
+        processes=frozenset(_children()),
         threads=frozenset(thread for thread in threading.enumerate() if not thread.daemon),
         files=frozenset(_open_files()),
         temporary=frozenset(temporary_folder.glob("scoreline*")),
     )
+
+
+def _children() -> Iterator[psutil.Process]:
+    """Find the processes that this one started: those below them have the mark of a test, or go with their parents."""
+    try:
+        # psutil looks at all processes of the machine, which each test would pay for twice
+        pids = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    except FileNotFoundError:  # a thread has just ended
+        pids = [str(child.pid) for child in psutil.Process().children()]
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            yield psutil.Process(int(pid))
 
 
 def _open_files() -> Iterator[tuple[int, str]]:
@@ -153,10 +166,10 @@ def _open_files() -> Iterator[tuple[int, str]]:
 def _orphans(run: str) -> Iterator[psutil.Process]:
     """Find the processes a test started, however far away they have moved from this one."""
     mark = f"SCORELINE_TEST_RUN={run}".encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if mark in environment.read_bytes().split(b"\0"):
-                yield psutil.Process(int(environment.parent.name))
+            if mark in Path(f"/proc/{pid}/environ").read_bytes():
+                yield psutil.Process(int(pid))
         except (OSError, psutil.NoSuchProcess):  # it ended, or belongs to somebody else
             continue
 
