@@ -1,6 +1,7 @@
 """What every engine does: a suite of tests that take an engine as a fixture, see `tests/runtime/test_engines.py`.
 
-The tests with `engine` hold for every engine; those with `hire` for engines whose workers are processes, which may die:
+The tests with `engine` hold for every engine; those with `hire` for engines whose workers are processes, which may die,
+as do those with `some_hire`, which are made for each of these by `make thorough` alone:
 
     what happens to a worker            what the driver is told              and then
     the model raises                    Failed(error), the traceback         it does the next
@@ -295,9 +296,9 @@ def test_worker_that_takes_too_long_is_killed_and_replaced(hire: Hire, models: P
     assert hired.scored("ok").size_bytes > 0
 
 
-def test_children_of_a_worker_end_with_it(hire: Hire, models: Path) -> None:
+def test_children_of_a_worker_end_with_it(some_hire: Hire, models: Path) -> None:
     """What a model has started does not outlive the worker, however that dies."""
-    hired = hire(models / "by_row", workers=1)
+    hired = some_hire(models / "by_row", workers=1)
     hired.events(Ready)
     hired.submit("child", "kill")
     hired.events(Failed, Ready)
@@ -305,9 +306,9 @@ def test_children_of_a_worker_end_with_it(hire: Hire, models: Path) -> None:
     hired.events(Scored)
 
 
-def test_words_of_a_model_stay_in_the_log(hire: Hire, models: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_words_of_a_model_stay_in_the_log(some_hire: Hire, models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What a model prints reaches neither output of the driver; where its worker dies, the end of it is told."""
-    hired = hire(models / "by_row", workers=1)
+    hired = some_hire(models / "by_row", workers=1)
     hired.events(Ready)
     hired.scored("print")
     assert "words of a model" in hired.words()
@@ -360,9 +361,9 @@ def test_others_go_on_where_one_dies_while_it_loads(
     assert hired.engine.wanted() == 2
 
 
-def test_close_leaves_time_only_where_there_is_grace(hire: Hire, models: Path) -> None:
+def test_close_leaves_time_only_where_there_is_grace(some_hire: Hire, models: Path) -> None:
     """What runs may end within the grace time, and is staged; what does not is killed when that is over."""
-    hired = hire(models / "by_row", workers=2)
+    hired = some_hire(models / "by_row", workers=2)
     hired.events(Ready, Ready)
     hired.submit("slow")
     hired.submit("hang")

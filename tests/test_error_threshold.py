@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.script_jobs import ScriptJob
 from tests.faults.scripts import scoring_script
+from tests.thorough import usual
 
 FILES = tuple(f"{letter}.txt" for letter in "abcdef")
 TOP = "import time"
@@ -27,30 +28,39 @@ def failing_script(by: str, bad: str) -> str:
     return scoring_script(f"bad = [name for name in names if name[0] in {bad!r}]\n{BY[by]}", top=TOP)
 
 
+THRESHOLDS: list[tuple[int, tuple[str, str], list[str] | int, bool]] = [
+    (-1, ("exception", ""), [], True),
+    (-1, ("exception", "abce"), ["a", "b", "c", "d", "e", "f"], False),
+    (-1, ("exception", "ac"), ["a", "b", "c", "d"], True),
+    (-1, ("fewer items", "bd"), 2, True),
+    (0, ("exception", "c"), ["c", "d"], False),
+    (0, ("fewer items", "c"), 1, False),
+    (0, ("death", "c"), ["c", "d"], False),
+    (0, ("timeout", "c"), ["c", "d"], False),
+    (1, ("exception", "c"), ["c", "d"], False),
+    (1, ("fewer items", "c"), 1, True),
+    (1, ("fewer items", "cd"), ["c", "d"], False),
+    (1, ("fewer items", "ce"), 2, False),
+    (2, ("exception", "cd"), ["c", "d"], True),
+    (2, ("death", "d"), ["c", "d"], True),
+    (2, ("timeout", "d"), ["c", "d"], True),
+    (2, ("fewer items", "ace"), 3, False),
+    (3, ("fewer items", "ace"), 3, True),
+    (6, ("fewer items", "abcd"), ["a", "b", "c", "d"], True),
+]
+SELDOM = [
+    each
+    for each in THRESHOLDS
+    if each[:2]
+    in (
+        (-1, ("exception", "")), (-1, ("exception", "ac")), (0, ("fewer items", "c")), (1, ("exception", "c")),
+        (1, ("fewer items", "cd")), (2, ("death", "d")), (3, ("fewer items", "ace")),
+    )
+]  # fmt: skip
+
+
 # mini-batches of two files: a b, c d, e f
-@pytest.mark.parametrize(
-    ("threshold", "fails", "failed", "tolerated"),
-    [
-        (-1, ("exception", ""), [], True),
-        (-1, ("exception", "abce"), ["a", "b", "c", "d", "e", "f"], False),
-        (-1, ("exception", "ac"), ["a", "b", "c", "d"], True),
-        (-1, ("fewer items", "bd"), 2, True),
-        (0, ("exception", "c"), ["c", "d"], False),
-        (0, ("fewer items", "c"), 1, False),
-        (0, ("death", "c"), ["c", "d"], False),
-        (0, ("timeout", "c"), ["c", "d"], False),
-        (1, ("exception", "c"), ["c", "d"], False),
-        (1, ("fewer items", "c"), 1, True),
-        (1, ("fewer items", "cd"), ["c", "d"], False),
-        (1, ("fewer items", "ce"), 2, False),
-        (2, ("exception", "cd"), ["c", "d"], True),
-        (2, ("death", "d"), ["c", "d"], True),
-        (2, ("timeout", "d"), ["c", "d"], True),
-        (2, ("fewer items", "ace"), 3, False),
-        (3, ("fewer items", "ace"), 3, True),
-        (6, ("fewer items", "abcd"), ["a", "b", "c", "d"], True),
-    ],
-)
+@pytest.mark.parametrize(("threshold", "fails", "failed", "tolerated"), usual(THRESHOLDS, seldom=SELDOM))
 def test_threshold(
     tmp_path: Path, threshold: int, fails: tuple[str, str], failed: int | list[str], tolerated: bool
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from runtime.parts import KEY_LENGTH
 from tests.faults.saving import save_fault, write_actions
+from tests.thorough import usual
 
 ROWS = 200_000
 CELLS = -(-ROWS // 1_024)
@@ -244,7 +245,9 @@ def test_worker_killed_while_it_loads_is_told(job: list[str], calm: str, tmp_pat
     assert sha256(tmp_path / "predictions.csv") == calm
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), usual([(signal.SIGINT, 130), (signal.SIGTERM, 143)], seldom=[(signal.SIGTERM, 143)])
+)
 def test_signal_stops_a_job_that_goes_on_later(
     job: list[str], calm: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

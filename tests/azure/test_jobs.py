@@ -24,6 +24,7 @@ from tests.azure.azurite import ACCOUNT, KEY, Azurite
 from tests.azure.fault_proxy import DROPPED_BEFORE, Fault, FaultProxy, Request, Status
 from tests.csv_texts import PACKED
 from tests.runtime.commands import Outcome, scoreline
+from tests.thorough import usual
 
 # Azure's library leaves a connection on which an answer was cut off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
@@ -193,9 +194,14 @@ FORMS = {
     "data asset, ARM": (f"/{OF_WORKSPACE}/data/hearts/versions/2", "{url}/{out}/out"),
 }  # fmt: skip
 """From and to where; where both are alike, the output is the folder out of another container."""
+READ_ALIKE = (
+    "blob in China", "dfs of the US government", "blob in a zone", "wasb", "abfs in China", "az", "datastore, long",
+    "datastore, ARM", "data asset, latest", "data asset, long",
+)  # fmt: skip
+"""What `tests/runtime/test_uris.py` shows to be read as others are."""
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", usual(FORMS, seldom=READ_ALIKE))
 def test_form_of_a_uri(
     *, azurite: Azurite, container: BlobAccess, out: BlobAccess, on_disk: Disk, run: Run,
     monkeypatch: pytest.MonkeyPatch, form: str,
@@ -337,7 +343,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, soon: None) -> None:  # noqa: ARG
 
 
 REFUSED = "a credential that is let in to go on"
-AWAY = {
+AWAY: dict[str, tuple[str, int, Fault, str]] = {
     # what the first request is that is not answered, and how often its kind was before
     "stage": ("stage", 3, DROPPED_BEFORE, "storage does not answer"),
     "stage, refused": ("stage", 3, Status(code=403), "storage refused the credential"),
@@ -350,14 +356,13 @@ AWAY = {
 }
 
 
-@pytest.mark.parametrize("away", AWAY.values(), ids=AWAY.keys())
+@pytest.mark.parametrize("case", usual(AWAY, seldom=["stage", "lease", "commit, refused"]))
 @pytest.mark.usefixtures("key", "impatient")
 def test_storage_that_stays_away(
-    *, azurite: Azurite, container: BlobAccess, out: BlobAccess, on_disk: Disk, run: Run,
-    away: tuple[str, int, Fault, str],
+    *, azurite: Azurite, container: BlobAccess, out: BlobAccess, on_disk: Disk, run: Run, case: str
 ) -> None:  # fmt: skip
     """From some moment on nothing is answered, or all is refused: exit 75, and the same command completes the job."""
-    kind, before, fault, says = away
+    kind, before, fault, says = AWAY[case]
     met = 0
 
     def rule(request: Request) -> Fault:

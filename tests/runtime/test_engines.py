@@ -16,6 +16,7 @@ from runtime.engines.local import LocalEngine
 from runtime.forkserver import ForkServer
 from tests.engine_contract import *  # noqa: F403 (the suite)
 from tests.engine_contract import Hire, Hired
+from tests.thorough import usual
 
 CRASHES = [
     ("exit", "exit code 3"),
@@ -77,6 +78,13 @@ def any_hire(request: pytest.FixtureRequest, hiring: Any) -> Iterator[Hire]:
 @pytest.fixture(params=[forkserver, spawn], ids=lambda each: each.__name__)
 def hire(request: pytest.FixtureRequest, hiring: Any) -> Iterator[Hire]:
     """Return a function that hires workers which are processes."""
+    with ExitStack() as stack:
+        yield hiring(request.param, stack)
+
+
+@pytest.fixture(params=usual([forkserver, spawn], seldom=[spawn]), ids=lambda each: each.__name__)
+def some_hire(request: pytest.FixtureRequest, hiring: Any) -> Iterator[Hire]:
+    """Return a function that hires workers which are processes, mostly those of a fork server."""
     with ExitStack() as stack:
         yield hiring(request.param, stack)
 

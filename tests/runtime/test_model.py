@@ -134,5 +134,7 @@ def test_model_is_fetched_from_a_registry(
     assert first.stderr.startswith("fetching models:/heart@champion\n")
     second = scoreline(*job, "--model", f"runs:/{registered.stdout.strip()}/model")
     assert "already complete" in second.stderr
+    third = scoreline(*job, "--model", "models:/heart/1")
+    assert "already complete" in third.stderr
     with pytest.raises(ModelLoadError, match=r"models:/heart/7: the model cannot be fetched: .*version"):
         fetch_model("models:/heart/7", str(tmp_path / "fetched"))

@@ -25,6 +25,7 @@ from scoring.fields import ARROW_TYPES
 from scoring.mlflow_model import MlflowModel
 from scoring.specs import COLUMN_TYPES, ColumnSpec, ScorerSpec
 from tests.old_releases import MLFLOW, SERIALIZATIONS, arrays, column, inner, save_code
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*input example was not provided:UserWarning")
 
@@ -380,6 +381,7 @@ print(run.info.run_id)
 """
 
 
+@pytest.mark.skipif(not THOROUGH, reason="make thorough: tests/runtime/test_model.py shows nearly the same")
 def test_models_of_a_registry(tmp_path, monkeypatch):
     """A model is fetched by name and version, and from a run, with the caller's MLFLOW variables."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
