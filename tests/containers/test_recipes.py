@@ -46,6 +46,7 @@ def read(kind: str) -> Any:
     return yaml.safe_load(RECIPES[kind].read_text("utf-8"))
 
 
+@pytest.mark.timeout(300)
 def test_clients_take_the_recipes(clients: Path, tmp_path: Path) -> None:
     """Each is valid for what its place reads it with, and one with a slip of the pen is not."""
     wrong = {}
