@@ -3,8 +3,10 @@
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import CalledProcessError
 
 from benchmarks.contenders import PEER_BY_NAME, RACES, Peer, Race
+from benchmarks.environments import EnvironmentDiffersError
 from benchmarks.measure import CommandError, Run
 from benchmarks.results import Line
 from benchmarks.runs import (
@@ -64,9 +66,12 @@ def _peers(bench: Bench, name: str) -> list[Peer]:
         for peer in missing:
             log.print(f"{name}: {peer} is left out, as it is not installed; --peers {peer} installs it")
         peers = [peer for peer in peers if peer.name not in missing]
+    ready = []
     for peer in peers:
-        peer.python(bench.data)
-    return peers
+        with _failing(name, peer):
+            peer.python(bench.data)
+            ready.append(peer)
+    return ready
 
 
 def _interleaved(
@@ -93,10 +98,10 @@ def _interleaved(
 
 @contextmanager
 def _failing(name: str, peer: Peer) -> Iterator[None]:
-    """Note that a peer failed, or wrote something else than Scoreline, and go on."""
+    """Note that a peer cannot be installed, failed, or wrote something else than Scoreline, and go on."""
     try:
         yield
-    except (CommandError, OutputsDifferError) as error:
+    except (CommandError, OutputsDifferError, EnvironmentDiffersError, CalledProcessError) as error:
         failures.append(f"{name}: {peer.name} has no line: {error}")
         log.print(failures[-1])
 
