@@ -27,6 +27,7 @@ from scoring.scan import Begin
 from scoring.scanner import Scan
 from scoring.specs import ReadPlan, ScorerSpec
 from tests.faults.saving import write_actions
+from tests.old_releases import save_code
 from tests.runtime.commands import scoreline
 
 MIB = 2**20
@@ -150,19 +151,14 @@ def test_small_job_is_estimated_from_its_first_mini_batch(
 
 def test_large_job_is_rehearsed_with_all_workers(tmp_path: Path) -> None:
     """Two workers that sleep for each cell take half as long as one would, and that is known without scoring all."""
-    import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     (tmp_path / "slow.py").write_text(SLOW)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            str(tmp_path / "model"),
-            python_model=str(tmp_path / "slow.py"),
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.long, "value")])),
-            pip_requirements=[],
-        )
+        signature = ModelSignature(inputs=Schema([ColSpec(DataType.long, "value")]))
+        save_code(tmp_path / "model", tmp_path / "slow.py", signature=signature)
     cells = 400
     (tmp_path / "in.csv").write_text("value\n" + "".join(f"{row % 9}\n" for row in range(cells * 1_024)))
     options = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv", "--output", tmp_path / "out"]
