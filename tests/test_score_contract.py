@@ -24,7 +24,7 @@ from tests.azure.azurite import Azurite, azurite, soon
 from tests.azure.fault_proxy import CUT, DROPPED_AFTER, DROPPED_BEFORE, Delay, Fault, FaultProxy, Request, Status
 from tests.score_contract import *  # noqa: F403 (the suite)
 from tests.score_contract import NAME, Place
-from tests.thorough import THOROUGH
+from tests.thorough import THOROUGH, usual
 
 __all__ = ["azurite", "soon"]
 
@@ -220,9 +220,11 @@ class Server:
     parts: int = 1
 
 
-@pytest.fixture(
-    params=["disk", "memory", "azurite", "azurite with small parts", "azurite with faults"], scope="session"
-)
+PLACES = ("disk", "memory", "azurite", "azurite with small parts", "azurite with faults")
+
+
+# each fault of each request has its tests in tests/azure/test_blob_faults.py
+@pytest.fixture(params=usual(PLACES, seldom=["azurite with faults"]), scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server | str]:
     """Return the server of the place, if it has one: started before a test, it is not the test's."""
     if "azurite" not in request.param:
