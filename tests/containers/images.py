@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["BASE", "ROOT", "Store", "needs", "pip_settings"]
 
 ROOT = Path(__file__).parents[2]
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+BASE = "localhost/python:3.11-slim-bookworm"
 DEBIAN = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
 TOOLS = ("buildah", "mmdebstrap", "unshare", "chroot")
