@@ -267,17 +267,17 @@ def test_files_of_the_job_are_not_overwritten(make: Callable[..., Job], action: 
     assert b"mine" not in job.blobs().values()
 
 
-FAULTS: dict[str, tuple[Fault, ...]] = {
-    "busy": (Status(code=503, retry_after_s=0), Status(code=500)),
-    "throttling": (Status(code=429),),
-    "dropped": (DROPPED_BEFORE, DROPPED_AFTER),
+FAULTS: dict[str, tuple[tuple[Fault, ...], ...]] = {
+    "busy, dropped": ((Status(code=503, retry_after_s=0), Status(code=500)), (DROPPED_BEFORE, DROPPED_AFTER)),
+    "throttling": ((Status(code=429),), (Status(code=429),)),
 }
+"""What meets the requests of one file, and of another."""
 
 
 @pytest.mark.parametrize("case", usual(FAULTS, seldom=["throttling"]))
 def test_sending_is_tried_again(make: Callable[..., Job], azurite: Azurite, case: str) -> None:
     """Whatever storage does to a request of a file, the file is there in the end, and the script ran once."""
-    left = dict.fromkeys((f"{name}.out" for name in FILES[:2]), FAULTS[case])
+    left = dict(zip((f"{name}.out" for name in FILES[:2]), FAULTS[case], strict=True))
     lock = threading.Lock()
 
     def rule(request: Request) -> Fault:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,9 @@ class ScriptJob:
     def staged(self) -> Iterator[str]:
         """List the parts that are staged."""
         for parts in (self.folder / "score").glob(".*.staging/parts"):
-            yield from (name for name in os.listdir(parts) if len(name) == KEY_LENGTH and "." not in name)
+            # a job that begins makes the folder anew
+            with suppress(FileNotFoundError):
+                yield from (name for name in os.listdir(parts) if len(name) == KEY_LENGTH and "." not in name)
 
 
 def wait_for_orphans() -> None:
