@@ -475,8 +475,11 @@ def test_driver_that_lost_its_claim_stops(
             pass
         def run(names):
             parts = pathlib.Path(os.environ["STAGING"])
-            (parts / "claim").write_text("{}")
             (parts / "parts" / ".theirs").write_text("half a part of the other driver")
+            # last and at once: from here on this process may be stopped at any moment
+            mine = parts / f"claim-{os.getpid()}"
+            mine.write_text("{}")
+            mine.replace(parts / "claim")
             time.sleep(600)
         """
     job = ScriptJob(
