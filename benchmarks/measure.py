@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from runtime.memory import pss_bytes
+
 _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE_EVERY_S = 0.05
 _WATCH_EVERY_S = 0.01
@@ -136,7 +138,7 @@ class _Sampler(threading.Thread):
     def run(self) -> None:
         while not self.stopped.wait(_SAMPLE_EVERY_S):
             descendants = psutil.Process().children(recursive=True)
-            self.peak_bytes = max(self.peak_bytes, sum(_pss_bytes(process.pid) for process in descendants))
+            self.peak_bytes = max(self.peak_bytes, sum(pss_bytes(process.pid) for process in descendants))
 
 
 class _Watcher(threading.Thread):
@@ -165,14 +167,6 @@ def _has_bytes(path: str) -> bool:
         return os.path.getsize(path) > 0
     except OSError:
         return False  # It was renamed or deleted.
-
-
-def _pss_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0  # It ended, or is a zombie.
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 if __name__ == "__main__":

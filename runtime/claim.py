@@ -180,10 +180,8 @@ class Claim:
         while not self._stopped.wait(RENEW_S):
             with suppress(OSError):
                 try:
-                    mine = path.read_bytes() == self._mine
-                except FileNotFoundError:
-                    mine = False
-                if not mine:
+                    self.check()
+                except OutputBusyError:
                     self.lost = True
                     return
                 try:

@@ -416,7 +416,7 @@ def _drop_output() -> None:
 
 def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
     """Start the fork server before anything else is even imported, if the model is where it says."""
-    from runtime.forkserver import ForkServer, forks, open_log
+    from runtime.forkserver import STORAGE_CLIENT, ForkServer, forks, open_log
 
     model = options.get("model")
     if model is None or "deployment" in options:
@@ -424,8 +424,7 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
         return None
     if not forks(options.get("engine", "local")) or not os.path.isfile(os.path.join(model, "MLmodel")):
         return None
-    # workers stage there, each with a client of its own
-    also = ("azure.storage.blob",) if "://" in (options.get("output") or "") else ()
+    also = STORAGE_CLIENT if "://" in (options.get("output") or "") else ()
     return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug), also=also)
 
 

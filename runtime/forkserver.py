@@ -29,6 +29,7 @@ from typing import IO
 from scoring.lifetime import die_with_parent
 
 __all__ = [
+    "STORAGE_CLIENT",
     "ForkServer",
     "end_process",
     "end_session",
@@ -43,6 +44,8 @@ __all__ = [
 LOOK_EVERY_S = 0.001
 REPORT = struct.Struct("!cii")
 REQUEST = struct.Struct("!i")
+STORAGE_CLIENT = ("azure.storage.blob",)
+"""What workers that stage on storage need, each a client of its own, and the server imports once for all of them."""
 
 
 def worker_environment(threads: int) -> dict[str, str]:

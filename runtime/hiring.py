@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from runtime.engines import DEFAULT_END_S, Engine, Setup
-from runtime.forkserver import ForkServer, forks
+from runtime.forkserver import STORAGE_CLIENT, ForkServer, forks
 from runtime.limits import usable_cpus
 from runtime.memory import find_memory
 from runtime.options import Options
@@ -53,7 +53,7 @@ def make_engine(
 
     threads = worker_threads(options, target)
     if server is None and forks(options.engine):
-        also = ("azure.storage.blob",) if options.output_access is not None else ()
+        also = STORAGE_CLIENT if options.output_access is not None else ()
         server = ForkServer(target.preload, threads=threads, log=log, environment=dict(target.environment), also=also)
     return LocalEngine(workers, threads=threads, log=log, server=server, memory=find_memory())
 

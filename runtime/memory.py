@@ -10,7 +10,10 @@ from pathlib import Path
 
 from runtime.limits import CGROUP, OWN, cgroup_folders
 
-__all__ = ["ACT_AT", "Memory", "find_memory", "own_bytes", "private_bytes", "process_limit", "size_text", "tree_bytes"]
+__all__ = [
+    "ACT_AT", "Memory", "find_memory", "own_bytes", "private_bytes", "process_limit", "pss_bytes", "size_text",
+    "tree_bytes",
+]  # fmt: skip
 
 ACT_AT = 0.9
 """The share of a memory limit at which the largest worker is stopped."""
@@ -106,10 +109,22 @@ def process_limit() -> tuple[int, str] | None:
 def own_bytes(pid: int | str = "self") -> int:
     """Return the bytes that a process shares with no other; 0 where it has ended."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        return _rollup(pid, "Private_")
     except (OSError, ValueError):
         return private_bytes(pid)
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def pss_bytes(pid: int | str) -> int:
+    """Return the proportional set size of a process: private pages, and its share of others; 0 where it has ended."""
+    try:
+        return _rollup(pid, "Pss:")
+    except (OSError, ValueError):
+        return 0
+
+
+def _rollup(pid: int | str, prefix: str) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(prefix))
 
 
 def tree_bytes(pid: int) -> int:
@@ -121,13 +136,10 @@ def tree_bytes(pid: int) -> int:
     waiting = [pid]
     while waiting:
         pid = waiting.pop()
-        try:
+        # it may have ended
+        with suppress(OSError, ValueError):
             waiting += _children(pid)
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-        except (OSError, ValueError):
-            # it has ended
-            continue
-        total += next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        total += pss_bytes(pid)
     return total
 
 

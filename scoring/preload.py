@@ -67,8 +67,7 @@ def _modules_of(model_path: str, files: list[str]) -> list[str]:
     found: set[str] = set()
     for file in files:
         if file.endswith((".pkl", ".skops", ".json", ".joblib")):
-            for library in libraries:
-                found |= _names_in(file, library)
+            found |= _names_in(file, libraries)
     return [*filter(None, loaders), *sorted(found)]
 
 
@@ -85,10 +84,14 @@ def _library(loader: str) -> str:
     return loader.rpartition(".")[2]
 
 
-def _names_in(path: str, package: str) -> set[str]:
+def _names_in(path: str, packages: list[str]) -> set[str]:
     try:
         with open(path, "rb") as source:
             head = source.read(_SCAN_BYTES)
     except OSError:
         return set()
-    return {name.decode() for name in re.findall(rb"\b" + package.encode() + rb"(?:\.[a-z_]\w*)+", head)}
+    return {
+        name.decode()
+        for package in packages
+        for name in re.findall(rb"\b" + package.encode() + rb"(?:\.[a-z_]\w*)+", head)
+    }
