@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+ASYNC_CLIENT = "aiohttp"
 DEPLOYMENT_FILES = (".yml", ".yaml", ".json")
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -360,6 +361,9 @@ def _of_variables(given: dict[str, Any]) -> list[str]:
 
 
 def _run(options: dict[str, Any], *, as_json: bool, quiet: bool, debug: bool) -> int:
+    if options.get("engine") == "inline" and sys.modules.get(ASYNC_CLIENT, sys) is None:
+        # code of the model runs in this process, and may want it
+        del sys.modules[ASYNC_CLIENT]
     options["server"] = _early_server(options, debug=debug)
     from runtime.display import Display, closing_lines
     from runtime.errors import ScorelineError, exit_code
@@ -545,6 +549,8 @@ def main() -> None:
         from runtime.redaction import hide_arguments
 
         hide_arguments()
+    # the storage client loads it only to know an asynchronous transport when it sees one: 8 MB, a tenth of a second
+    sys.modules.setdefault(ASYNC_CLIENT, None)  # type: ignore[arg-type]
     scoreline()
 
 

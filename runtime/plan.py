@@ -39,6 +39,8 @@ class Scanner:
     def __init__(self, spec: InputSpec, log: IO[bytes]) -> None:
         self.pipe, theirs = Pipe()
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        # what is fetched goes from thread to thread; a heap for each of them keeps what the others would use again
+        environment.setdefault("MALLOC_ARENA_MAX", "1")
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "scoring.scanner", str(theirs.fileno())],

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -342,3 +344,20 @@ def test_damaged_receipt(access: BlobAccess) -> None:
     upload(access, {"begun/.predictions.csv.staging/job.json": b"{}"})
     with pytest.raises(OutputError, match="its job is not complete, run the same command again"):
         check_receipt(access.url_of("begun/"))
+
+
+# The command itself
+
+
+@pytest.mark.parametrize("engine", ["forkserver", "inline"])
+def test_command_has_no_asynchronous_client(access: BlobAccess, heart_model: Path, engine: str) -> None:
+    """What only an asynchronous client needs is loaded where code of a model runs, not in a driver of its own."""
+    command = [
+        "-m", "runtime.cli", "run", "--engine", engine, "--model", heart_model, "--input", access.url_of("none/"),
+        "--output", access.url_of("out/"),
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr[-2_000:]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "azure.storage.blob" in loaded
+    assert ("aiohttp.client" in loaded) == (engine == "inline")
