@@ -24,6 +24,7 @@ from benchmarks.runs import (
     HERE,
     Bench,
     commands_run,
+    count,
     log,
     median_wall_s,
     run,
@@ -78,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", nargs="+", choices=PEER_BY_NAME, metavar="NAME", help=", ".join(PEER_BY_NAME))
     parser.add_argument("--resume", action="store_true", help="leave out what was measured already at this commit")
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report of what is kept")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=count, default=3)
+    parser.add_argument("--workers", type=count, default=2)
     parser.add_argument(
         "--data", type=Path, default=HERE / ".data", help="where data and environments are made and kept"
     )

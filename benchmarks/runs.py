@@ -140,6 +140,18 @@ def bare_s_per_row(bench: Bench, name: str, kind: ModelKind) -> float:
     return float(run(bench, command, env=ONE_THREAD).stdout)
 
 
+def count(text: str) -> int:
+    """Read a number of runs or workers from the command line; none is none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def workload(bench: Bench, name: str) -> Workload:
     """Return the workload of that name, smaller where the bench is quick."""
     return (QUICK_WORKLOADS if bench.quick else WORKLOADS)[name]

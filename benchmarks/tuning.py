@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.contenders import RACES
 from benchmarks.measure import Run, measure
 from benchmarks.results import commit, machine, machine_facts, now
-from benchmarks.runs import ENV, HERE, Bench, log, scoreline, workload
+from benchmarks.runs import ENV, HERE, Bench, count, log, scoreline, workload
 from benchmarks.workloads import make_model, make_workload
 
 SEARCHED = ("many_small", "one_big", "wide", "forest")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small inputs, one run; nothing is kept")
     parser.add_argument("--only", nargs="+", choices=("grid", "estimates"), default=("grid", "estimates"))
     parser.add_argument("--workloads", nargs="+", choices=RACES, metavar="NAME", help=", ".join(RACES))
-    parser.add_argument("--runs", type=int, default=3, help="of the finalists of a search")
+    parser.add_argument("--runs", type=count, default=3, help="of the finalists of a search")
     parser.add_argument("--data", type=Path, default=HERE / ".data", help="where the data is made and kept")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where tables are kept")
     options = parser.parse_args(arguments)

@@ -55,3 +55,11 @@ def test_a_quick_bench_keeps_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch
     measure(kept, monkeypatch, "--quick", commit="def", figure=2.0)
     assert kept.read_bytes() == before
     assert not kept.with_suffix(".md").exists()
+
+
+@pytest.mark.parametrize("option", ["--runs", "--workers"])
+def test_none_is_no_number_of_runs(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would fail after the first measurement is refused before it."""
+    with pytest.raises(SystemExit):
+        bench.main([option, "0"])
+    assert f"argument {option}: invalid count value: '0'" in capsys.readouterr().err
