@@ -5,6 +5,8 @@ VENV ?= .venv
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 
 FLOOR := .venv-floor
+# What depends on libraries most: files, types, models, deployments, bytes. Property tests draw the same examples each time.
+FLOOR_MAIN := --hypothesis-seed=0 tests/floor tests/scoring tests/test_same_bytes.py tests/test_deployments.py
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 AZURITE := tests/azure/node_modules/.package-lock.json
@@ -12,10 +14,10 @@ RECIPES := .venv-recipes/.installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo azurite-demo test thorough test-floor torture lint types check image-test bench bench-quick clean
+.PHONY: help venv demo azurite-demo test thorough test-floor test-floor-main torture lint types check image-test bench bench-quick clean
 
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 venv: $(INSTALLED) ## Set up the virtual environment, or bring it up to date
 
@@ -51,7 +53,8 @@ $(RECIPES): tests/containers/requirements.txt | $(INSTALLED)
 	"$(BIN)/python" -m pip --python .venv-recipes/bin/python install -qq --disable-pip-version-check --no-deps --no-compile -r $< && \
 	touch $@ || rm -rf .venv-recipes
 
-image-test: $(INSTALLED) ## Build docker/Dockerfile with buildah and run it (root; a quarter of an hour the first time)
+# .ci/run runs it as well; where no image can be built it says why, and passes. Its parts that need no engine are in `make test`.
+image-test: $(INSTALLED) $(AZURITE) ## Build docker/Dockerfile with buildah and run it (root; some 7 minutes)
 	"$(BIN)/python" -m tests.containers.check_image $(FOLDER)
 
 # Warnings that are errors elsewhere are none here: libraries of 2023 use what Python and each other have given up since.
@@ -60,6 +63,9 @@ test-floor: $(INSTALLED) $(FLOOR)/.installed $(AZURITE) ## Run the tests with th
 	SCORELINE_TEST_OTHER_PYTHON="$(abspath $(BIN))/python" "$(FLOOR)/bin/python" -m pytest -n 2 -q --timeout 300 \
 	-W ignore::DeprecationWarning -W ignore::UserWarning -W ignore::ResourceWarning \
 	--deselect tests/test_packaging.py::test_pins_cover_what_dependencies_need $(TESTS)
+
+test-floor-main: ## The main parts of that: what .ci/run runs of it
+	@$(MAKE) --no-print-directory test-floor TESTS="$(FLOOR_MAIN)"
 
 $(FLOOR)/.installed: pyproject.toml constraints-floor.txt
 	@echo "Setting up $(FLOOR) with $$($(PYTHON) --version) (a minute or two) ..."

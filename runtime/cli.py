@@ -420,6 +420,7 @@ def _drop_output() -> None:
 
 def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
     """Start the fork server before anything else is even imported, if the model is where it says."""
+    from runtime.errors import UsageError
     from runtime.forkserver import STORAGE_CLIENT, ForkServer, forks, open_log
 
     model = options.get("model")
@@ -429,7 +430,12 @@ def _early_server(options: dict[str, Any], *, debug: bool) -> ForkServer | None:
     if not forks(options.get("engine", "local")) or not os.path.isfile(os.path.join(model, "MLmodel")):
         return None
     also = STORAGE_CLIENT if "://" in (options.get("output") or "") else ()
-    return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=open_log(debug=debug), also=also)
+    try:
+        log = open_log(debug=debug)
+    except UsageError:
+        # the job says so
+        return None
+    return ForkServer(os.path.abspath(model), threads=options.get("threads") or 1, log=log, also=also)
 
 
 @scoreline.command(context_settings=HELP)

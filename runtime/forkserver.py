@@ -114,12 +114,23 @@ def forks(engine: str) -> bool:
 
 
 def open_log(*, debug: bool) -> IO[bytes]:
-    """Open what takes the words of workers: it has no name, so that no kill leaves it behind."""
+    """Open what takes the words of workers: it has no name, so that no kill leaves it behind.
+
+    Raises:
+        UsageError: no folder for temporary files can be written.
+    """
     if debug:
         return open(2, "wb", closefd=False)
     from tempfile import TemporaryFile
 
-    return TemporaryFile(prefix="scoreline-")
+    try:
+        return TemporaryFile(prefix="scoreline-")
+    except FileNotFoundError as error:
+        from runtime.errors import UsageError
+
+        raise UsageError(
+            f"{error.strerror}: name a folder that can be written in TMPDIR (in a container: --tmpfs /tmp)"
+        ) from None
 
 
 class ForkServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +247,8 @@ def new_place(server: Server | str, tmp_path: Path, soon: None) -> Callable[[], 
     numbers = iter(range(1_000_000))
     if isinstance(server, str):
         if server == "memory":
-            return lambda: MemoryPlace(f"/{tmp_path.name}/{next(numbers)}")
+            # the folder of a test that is over may be had again, and what is in memory is still there
+            return lambda: MemoryPlace(f"/{tmp_path.name}-{uuid.uuid4().hex}/{next(numbers)}")
         return lambda: DiskPlace(tmp_path / str(next(numbers)))
 
     def new() -> Place:

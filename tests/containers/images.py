@@ -14,21 +14,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BASE", "ROOT", "Store", "needs", "pip_settings"]
+__all__ = ["BASE", "ORPHAN", "ROOT", "UNSHARE", "NoImagesError", "Store", "check_machine", "pip_settings"]
 
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/python:3.11-slim-bookworm"
 DEBIAN = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
 TOOLS = ("buildah", "mmdebstrap", "unshare", "chroot")
+UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc")
+PATIENCE_S = 600
+"""Seconds that the base image may take: most of it is fetched."""
+DISK_BYTES = 15_000_000_000
+"""What the images of a run take, each of their layers whole (vfs), and as much again."""
+
+ORPHAN = """\
+import os, sys, time
+if not os.fork():
+    # the child leaves a child of its own behind, which ends a moment later
+    if not os.fork():
+        time.sleep(0.2)
+        os._exit(0)
+    os._exit(0)
+os.wait()
+deadline = time.monotonic() + 60
+def others():
+    return [name for name in os.listdir("/proc") if name.isdecimal() and int(name) not in (1, os.getpid())]
+while others():
+    if time.monotonic() > deadline:
+        sys.exit(f"never waited for: {others()}")
+    time.sleep(0.05)
+"""
+"""A program that fails unless process 1 waits for processes that lost their parents."""
 
 
-def needs() -> str:
-    """Say what this machine lacks to build and run images; nothing where it has all."""
+class NoImagesError(Exception):
+    """No image can be built on this machine, whatever the files are; the message says why."""
+
+
+def check_machine(folder: Path) -> None:
+    """See whether images can be built and run here.
+
+    Args:
+        folder: where they are to lie.
+
+    Raises:
+        NoImagesError: they cannot.
+    """
     if os.geteuid():
-        return "images are built by root here (buildah --isolation chroot)"
+        raise NoImagesError("images are built by root here (buildah --isolation chroot)")
     missing = [name for name in TOOLS if shutil.which(name) is None]
-    return f"not installed: {', '.join(missing)} (apt-get install buildah mmdebstrap)" if missing else ""
+    if missing:
+        raise NoImagesError(f"not installed: {', '.join(missing)} (apt-get install buildah mmdebstrap)")
+    free = shutil.disk_usage(folder).free
+    if free < DISK_BYTES:
+        raise NoImagesError(f"{folder} has {free / 1e9:.0f} GB free, and {DISK_BYTES / 1e9:.0f} GB are needed")
+    done = subprocess.run([*UNSHARE, "true"], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise NoImagesError(f"this machine lets nobody make namespaces: {done.stderr.strip()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +99,11 @@ class Store:
         return subprocess.run(self.buildah(*words), stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
     def make_base(self) -> None:
-        """Make the base image from Debian's packages, fetched from where this machine fetches them."""
+        """Make the base image from Debian's packages, fetched from where this machine fetches them; run it once.
+
+        Raises:
+            NoImagesError: the packages cannot be had, or buildah runs nothing here.
+        """
         archive = self.folder / "base.tar"
         if not archive.exists():
             unfinished = archive.with_suffix(".new.tar")
@@ -66,12 +112,20 @@ class Store:
             words = ["--quiet", "--variant=minbase", f"--include={PACKAGES}", f"--customize-hook={clean}"]
             words += [f"--aptopt={file}" for file in sorted(Path("/etc/apt/apt.conf.d").glob("99*"))]
             sources = [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt/sources.list.d").glob("debian.*")]
-            subprocess.run(["mmdebstrap", *words, DEBIAN, str(unfinished), *map(str, sources)], check=True)
+            try:
+                command = ["mmdebstrap", *words, DEBIAN, str(unfinished), *map(str, sources)]
+                subprocess.run(command, check=True, timeout=PATIENCE_S)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                raise NoImagesError("mmdebstrap cannot fetch Debian's packages for the base image") from error
             unfinished.rename(archive)
-        container = self.run("from", "--pull-never", "scratch")
-        self.run("add", "--quiet", container, str(archive), "/")
-        self.run("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", container)
-        self.run("commit", "--quiet", "--rm", container, BASE)
+        try:
+            container = self.run("from", "--pull-never", "scratch")
+            self.run("add", "--quiet", container, str(archive), "/")
+            self.run("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", container)
+            self.run("run", "--isolation", "chroot", container, "--", "python3", "-c", "import venv")
+            self.run("commit", "--quiet", "--rm", container, BASE)
+        except subprocess.CalledProcessError as error:
+            raise NoImagesError("buildah makes and runs no base image here") from error
 
     def size(self, image: str) -> str:
         """Return the size of an image as buildah writes it, its base included."""

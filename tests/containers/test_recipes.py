@@ -30,6 +30,7 @@ SLIPS = {
     "compose": ("stop_grace_period:", "stop_grace:"),
 }
 PROGRAM = Path(__file__).with_name("check_recipes.py")
+DOCKERFILE = ROOT / "docker/Dockerfile"
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_page_runs_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_dockerfile_agrees_with_the_project() -> None:
     """The version is that of the project, the entry point is the command, and no shell stands between."""
-    text = (ROOT / "docker/Dockerfile").read_text("utf-8")
+    text = DOCKERFILE.read_text("utf-8")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     assert f"ARG VERSION={version}\n" in text
     found = re.search(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)
@@ -134,3 +135,19 @@ def test_dockerfile_agrees_with_the_project() -> None:
     assert sources
     assert {f"!{source.partition('/')[0]}" for source in sources} <= set(ignored)
     assert all((ROOT / source).exists() for source in sources)
+
+
+@pytest.mark.parametrize(
+    ("right", "slip", "told"),
+    [("", "", ""), ("--from=own", "--from=owner", "DL3022"), ('-n "$MODEL"', "-n $MODEL", "SC2070")],
+    ids=["as it is", "stage", "quotes"],
+)
+def test_linter_reads_the_dockerfile(clients: Path, tmp_path: Path, right: str, slip: str, told: str) -> None:
+    """Nothing is wrong for hadolint, which reads the shell inside as well; what would be is found."""
+    text = DOCKERFILE.read_text("utf-8")
+    assert right in text
+    path = tmp_path / "Dockerfile"
+    path.write_text(text.replace(right, slip))
+    done = subprocess.run([clients.with_name("hadolint"), path], capture_output=True, text=True, check=False)
+    assert done.returncode == bool(told), done.stdout + done.stderr
+    assert told in done.stdout
