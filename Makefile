@@ -17,7 +17,7 @@ RECIPES := .venv-recipes/.installed
 .PHONY: help venv demo azurite-demo test thorough test-floor test-floor-main torture lint types check image-test bench bench-quick clean
 
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 venv: $(INSTALLED) ## Set up the virtual environment, or bring it up to date
 

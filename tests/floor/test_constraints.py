@@ -1,4 +1,4 @@
-"""The oldest versions that are tested are the oldest that are allowed."""
+"""The oldest versions that are tested are the oldest that are allowed, and the page about versions says so."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-LINES = [line for line in (ROOT / "constraints-floor.txt").read_text().splitlines() if line and line[0] != "#"]
-PINNED = {canonicalize_name(line.partition("==")[0]): Version(line.partition("==")[2]) for line in LINES}
+LINES, NEWEST_LINES = (
+    [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
+    for name in ("constraints-floor.txt", "constraints.txt")
+)
+PINNED, NEWEST = (
+    {canonicalize_name(line.partition("==")[0]): Version(line.partition("==")[2]) for line in lines}
+    for lines in (LINES, NEWEST_LINES)
+)
 DECLARED = [
     Requirement(text) for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 ]
@@ -36,3 +42,12 @@ def test_floor_holds_versions_of_packages_alone() -> None:
     assert [line for line in LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_]+", line)] == []
     names = [line.partition("==")[0] for line in LINES]
     assert sorted(names) == names
+
+
+def test_page_tells_both_ends() -> None:
+    """The table of docs/versions.md has what is pinned at either end."""
+    page = (ROOT / "docs/versions.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([a-z][\w, -]+) \| (\d[\d., ]+) \| (\d[\d., ]+) \|$", page, re.MULTILINE)
+    told = [each for row in rows for each in zip(*(cell.split(", ") for cell in row), strict=True)]
+    assert {"mlflow", "pandas", "scikit-learn", "obstore"} <= {name for name, *_ in told}
+    assert [(name, str(PINNED[name]), str(NEWEST[name])) for name, *_ in told] == told
