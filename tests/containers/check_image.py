@@ -52,7 +52,7 @@ def seconds(*words):
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         best = min(best, time.monotonic() - start)
     return f"{best:.1f} s"
-print("scoreline --version:", seconds("scoreline", "--version"))
+print("scoreline --help:", seconds("scoreline", "--help"))
 print("python -c 'import mlflow.pyfunc':", seconds("python", "-c", "import mlflow.pyfunc"))
 print("a whole job of 100 rows:", seconds(*sys.argv[1:]))
 """
