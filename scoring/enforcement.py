@@ -1,8 +1,9 @@
 """Call a model without MLflow's enforcement of the signature, once that was seen to change nothing.
 
 Cells are read by the signature: their frames have its columns in its order and of its types. MLflow checks and copies
-each of them all the same, a tenth of a light model's time. So the first frame goes through MLflow, and what reaches the
-model is looked at: where it is the frame as it was, later frames of the same columns and types go straight to it.
+each of them all the same, a tenth of a light model's time, and holds two copies while the model works. So the first
+rows go through MLflow, and what would reach the model is looked at: where it is these rows as they were, frames of the
+same columns and types go straight to it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = ["Conforming"]
 
 FLAVORS = frozenset({"mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost"})
 """Loader modules whose wrappers hand a frame to the model and do nothing else around it."""
+WATCHED_ROWS = 100
 
 
 class Conforming:
@@ -36,35 +38,35 @@ class Conforming:
 
     def __call__(self, frame: Any) -> Any:
         """Predict for the rows of a frame."""
+        # tensors, which are no frames, always go through MLflow
+        if self._watched and hasattr(frame, "dtypes"):
+            self._watch(frame[:WATCHED_ROWS])
         if self._direct is not None and self._same_types(frame):
             return self._direct(frame)
-        # tensors, which are no frames, always go through MLflow
-        return self._watch(frame) if self._watched and hasattr(frame, "dtypes") else self._predict(frame)
+        return self._predict(frame)
 
     def _same_types(self, frame: Any) -> bool:
         types = getattr(frame, "dtypes", None)
         return types is not None and bool(types.equals(self._types))
 
-    def _watch(self, frame: Any) -> Any:
-        """Predict by MLflow, and see what it passes on."""
+    def _watch(self, rows: Any) -> None:
+        """See what MLflow passes on of some rows; the model is not called."""
         inner = self._model._predict_fn  # noqa: SLF001 (looked for in __init__; without it nothing is watched)
         passed: list[tuple[Any, dict[str, Any]]] = []
 
         @functools.wraps(inner)
-        def see(data: Any, **options: Any) -> Any:
+        def see(data: Any, **options: Any) -> None:
             passed.append((data, options))
-            return inner(data, **options)
 
         self._watched = False
         self._model._predict_fn = see  # noqa: SLF001
-        before = frame.copy()
+        before = rows.copy()
         try:
-            predictions = self._predict(frame)
+            self._predict(rows)
         finally:
             self._model._predict_fn = inner  # noqa: SLF001
         if len(passed) == 1:
             data, options = passed[0]
-            if type(data) is type(frame) and data.dtypes.equals(before.dtypes) and data.equals(before):
+            if type(data) is type(rows) and data.dtypes.equals(before.dtypes) and data.equals(before):
                 self._types = before.dtypes
                 self._direct = functools.partial(inner, **options)
-        return predictions

@@ -271,7 +271,7 @@ def _frame(table: pa.Table) -> Any:
     import numpy as np
     import pandas as pd
 
-    frame = table.to_pandas()
+    frame = table.to_pandas(use_threads=False)
     if int(pd.__version__.split(".", maxsplit=1)[0]) < 3:
         # text is objects there, and a missing one NaN, not None: encoders tell them apart
         for name in table.column_names:
