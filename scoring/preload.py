@@ -7,10 +7,10 @@ import contextlib
 import importlib
 import os
 import re
+import sys
 
 _SCAN_BYTES = 8 * 2**20
 """How much of each file of a model is searched for the names of modules."""
-
 
 _KNOWN = frozenset({"joblib", "mlflow", "numpy", "pandas", "PIL", "pyarrow", "scipy", "sklearn"})
 """Libraries that may be imported before a fork; others may start threads or take hold of a device."""
@@ -25,11 +25,16 @@ def preload(path: str, *also: str) -> None:
     for name in (*names, *also):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    narwhals = sys.modules.get("narwhals.stable.v2")
+    if narwhals is not None and "pandas" in sys.modules:
+        # scikit-learn's way of looking at a frame: it imports what it needs for one of pandas when it meets the first
+        with contextlib.suppress(Exception):
+            narwhals.from_native(sys.modules["pandas"].DataFrame())
 
 
 def _modules_for(model_path: str) -> list[str]:
     """Name MLflow, the readers and writers, and the modules that a model's files name."""
-    names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.cell_score", "pandas"]
+    names = ["mlflow.pyfunc", "scoring.mlflow_model", "scoring.cell_score", "pandas", "pyarrow.pandas_compat"]
     files = [os.path.join(folder, file) for folder, _, files in os.walk(model_path) for file in files]
     names += _modules_of(model_path, files)
     if any(file.endswith(".skops") for file in files):

@@ -46,6 +46,21 @@ def test_frames_like_the_first_go_straight_to_the_model(heart: Any, monkeypatch:
         np.testing.assert_array_equal(heart.predict(frame), predictions)
 
 
+def test_a_few_rows_show_what_mlflow_does(heart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's copies are of a hundred rows only, and these do not reach the model twice."""
+    calls, seen = calls_of(heart, monkeypatch), []
+    inner = heart._predict_fn  # noqa: SLF001 (what reaches the model)
+
+    def seeing(data: pd.DataFrame) -> Any:
+        seen.append(len(data))
+        return inner(data)
+
+    monkeypatch.setattr(heart, "_predict_fn", seeing)
+    model, frame = Conforming(heart, None), heart_frame(300)
+    np.testing.assert_array_equal(inner(frame), model(frame))
+    assert (calls, seen) == ([100], [300])
+
+
 def test_frames_of_other_types_are_enforced(heart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that is not as the first was goes through MLflow, which converts or refuses it."""
     calls = calls_of(heart, monkeypatch)
@@ -73,4 +88,4 @@ def test_model_whose_frames_mlflow_changes_is_enforced_each_time(
     # the columns come in another order than the signature's
     frame = pd.DataFrame({"b": [3.0, 4.0], "a": [1.0, 1.0]})
     assert model(frame).tolist() == model(frame).tolist() == fitted.predict(frame[["a", "b"]]).tolist()
-    assert calls == [2, 2]
+    assert calls == [2, 2, 2]
