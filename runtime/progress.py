@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from runtime.engines import Failed, Returned, Scored
 from runtime.errors import OutputBusyError, PredictionError, ScorelineError, ThresholdError, WorkerError
 from runtime.isolation import alike_text
+from runtime.part_table import PartTable
 from scoring.cells import MiniBatch, SliceAccount
 from scoring.patient_files import WAITS_S
 
@@ -152,7 +153,7 @@ class Progress:
     abandoned: dict[int, Abandoned] = field(default_factory=dict)
     failed_files: dict[str, str] = field(default_factory=dict)
     unnamed_failures: int = 0
-    parts: dict[int, tuple[str, int]] = field(default_factory=dict)
+    parts: PartTable = field(default_factory=PartTable)
     files: dict[str, FileCount] = field(default_factory=dict)
     causes: Counter[str] = field(default_factory=Counter)
     columns: tuple[str, ...] = ()
