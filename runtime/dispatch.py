@@ -47,6 +47,7 @@ from scoring.specs import ColumnSpec
 __all__ = ["Dispatch", "Observer", "probe_rows"]
 
 POLL_S = 0.5
+STUCK_S = 5.0
 PROBE_ROWS = 1_000
 PROBE_LEAST_ROWS = 16
 PROBE_SHARE = 32
@@ -102,6 +103,7 @@ class Dispatch:
         staffing: who is hired once the first worker is ready; None where all have started.
         timeout_s: how long a mini-batch may take; None: as long as others let expect.
         stall_s: how long nothing may be found and nothing end; None: for ever.
+        stuck_s: how long nothing may run and nothing be found before fewer cells than wanted are a mini-batch.
         resumed: mini-batches taken from what was staged.
         resumed_rows: rows in them.
         predict_s: seconds spent in the model, over all workers.
@@ -122,6 +124,7 @@ class Dispatch:
     files_per_timeout: int = 0
     timeout_s: float | None = None
     stall_s: float | None = None
+    stuck_s: float = STUCK_S
     staffing: Staffing | None = None
     resumed: int = 0
     resumed_rows: int = 0
@@ -326,7 +329,7 @@ class Dispatch:
                 self.engine.submit(self._completed(wanted))
                 continue
             # a retry goes to the back of the queue
-            batch = self.plan.next() or self.progress.again()
+            batch = self.plan.next(waits=not self._is_stuck()) or self.progress.again()
             if batch is None:
                 return
             self.progress.started(batch)
@@ -339,6 +342,10 @@ class Dispatch:
                     wait_s=self.progress.wait_s(batch.number),
                 )
             )
+
+    def _is_stuck(self) -> bool:
+        """Tell whether nothing runs and the scanner says nothing: it may wait until what was found is scored."""
+        return self.progress.idle and time.monotonic() - self._moved > self.stuck_s
 
     def _completed(self, work: Try | Score) -> Try | Score:
         cell = work.cell if isinstance(work, Try) else work.batch.cells[0]

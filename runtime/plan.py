@@ -169,7 +169,7 @@ class Plan:
     @property
     def wants_cells(self) -> bool:
         """Whether the scanner should be listened to."""
-        return not self.complete and len(self._items) < READ_AHEAD_CELLS
+        return not self.complete and len(self._items) < max(READ_AHEAD_CELLS, self._least())
 
     @property
     def exhausted(self) -> bool:
@@ -228,11 +228,16 @@ class Plan:
         patience_s = self.patience_s(1)
         return None if patience_s is None else max(PROBE_LEAST_S, PATIENCE_TIMES * median(self._cell_times))
 
-    def next(self) -> MiniBatch | None:
-        """Take the next mini-batch, if enough is known for it, and the next place is not staged already."""
+    def next(self, *, waits: bool = True) -> MiniBatch | None:
+        """Take the next mini-batch, if enough is known for it, and the next place is not staged already.
+
+        Args:
+            waits: whether the scanner may find more; else it waits, too, for room in the spool.
+        """
         if not self._items:
             return None
-        wanted = self._fixed or self._suitable()
+        least = self._least()
+        wanted = self._fixed or max(least, self._suitable())
         cells: list[Cell] = []
         for item in self._items:
             if len(cells) == wanted or not isinstance(item, Cell):
@@ -240,7 +245,7 @@ class Plan:
             if self._by_folder and cells and _folder(item) != _folder(cells[0]):
                 break
             cells.append(item)
-        if self._fixed and len(cells) == len(self._items) < wanted and not self.complete:
+        if len(cells) == len(self._items) < least and not self.complete and (waits or self._by_folder):
             return None
         if not cells:
             return None
@@ -253,12 +258,21 @@ class Plan:
         self._numbers += 1
         return self._numbers - 1
 
+    def _least(self) -> int:
+        """Say how many cells a mini-batch must have: as many as were chosen, or as keep the number of parts in bounds.
+
+        Of an input with more cells than were thought of, ten times as many make 23,000 parts more.
+        """
+        if self._fixed:
+            return self._fixed
+        beyond = 2 * self._found if self._found > self._estimated_cells else 0
+        return max(1, -(-max(self._estimated_cells, beyond) // MAX_PARTS_PER_INPUT))
+
     def _suitable(self) -> int:
         """Fit a mini-batch to the time aimed at, and to what is left for all workers to end together."""
         share = max(1, (self.cells - self._taken) // (4 * self._workers))
         by_time = int(TARGET_S / self._cell_s) if self._cell_s else 1
-        least = -(-self._estimated_cells // MAX_PARTS_PER_INPUT)
-        return max(1, least, min(by_time, share))
+        return max(1, min(by_time, share))
 
 
 def skipped_texts(listing: Listing) -> list[str]:

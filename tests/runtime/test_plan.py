@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
-from runtime.plan import READ_AHEAD_CELLS, Plan, Scanner
+from runtime.plan import MAX_PARTS_PER_INPUT, READ_AHEAD_CELLS, Plan, Scanner
 from scoring.cells import Cell, InputFile, MiniBatch, Slice
 from scoring.files import InputSpec, Listing
 from scoring.scan import Begin, Grid, ScanEnd, StagedCells
@@ -152,6 +152,43 @@ def test_huge_input_has_a_bounded_number_of_parts() -> None:
     for number in range(50):
         plan.add(cell(number))
     assert sizes(drained(plan)) == [5] * 10
+
+
+@pytest.mark.parametrize(("estimated", "most"), [(50_000, MAX_PARTS_PER_INPUT), (20_000, 30_000)])
+def test_slow_scanner_makes_no_more_parts(estimated: int, most: int) -> None:
+    """Workers that have each cell as soon as it is found make no more parts, and few more than were thought of."""
+    plan = Plan(files(1), workers=2, estimated_cells=estimated)
+    plan.learn(1, 1_000.0)
+    taken, found = 0, cell(0)
+    for _ in range(50_000):
+        plan.add(found)
+        taken += sum(sizes(drained(plan)))
+    plan.add(ScanEnd(rows=0))
+    assert taken + sum(sizes(drained(plan))) == 50_000
+    assert plan.taken <= most
+
+
+def test_what_there_is_is_taken_where_the_scanner_waits() -> None:
+    """A full spool holds fewer cells than a mini-batch should have; whole folders are not torn for that."""
+    plan = Plan(files(1), workers=2, estimated_cells=100_000)
+    plan.add(cell(0))
+    assert plan.next() is None
+    batch = plan.next(waits=False)
+    assert batch is not None
+    assert sizes([batch]) == [1]
+    by_folder = Plan(files(1), workers=2, cells_per_batch=2, by_folder=True)
+    by_folder.add(cell(0))
+    assert by_folder.next(waits=False) is None
+
+
+def test_large_mini_batch_is_found_in_time() -> None:
+    """Whoever wants more cells at once than the driver holds otherwise has them."""
+    plan = Plan(files(1), workers=1, cells_per_batch=READ_AHEAD_CELLS + 1)
+    number = 0
+    while plan.wants_cells:
+        plan.add(cell(number))
+        number += 1
+    assert sizes(drained(plan)) == [READ_AHEAD_CELLS + 1]
 
 
 def test_mini_batch_knows_the_files_it_covers() -> None:

@@ -339,6 +339,8 @@ class PlayedJob:
             by_file=by_file,
             observer=Nobody(),  # type: ignore[arg-type]  # it is played
             timeout_s=5.0,
+            # no rule waits for the clock
+            stuck_s=float("inf"),
         )
         self._next = (0, 0)
         self._thread = threading.Thread(target=self._run)
@@ -691,3 +693,25 @@ def test_what_is_given_up_is_staged_whatever_happens(happens: Callable[[PlayedJo
 
 AnyJob.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestAnyJob = AnyJob.TestCase
+
+
+def test_nobody_waits_for_cells_that_cannot_come() -> None:
+    """A scanner whose spool is full finds no more until what it found is scored, though a mini-batch wants more."""
+    job = PlayedJob(cells_per_batch=3)
+    try:
+        cells = [job.cell(4) for _ in range(2)]
+        for cell in cells:
+            job.find(cell, Contents(tuple(rows_of(cell.slices)), (4,), frozenset()))
+        assert job.workers.busy() == []
+        job.dispatch.stuck_s = -1.0
+        job.say()
+        (worker,) = job.workers.busy()
+        assert [cells_of(work) for work in job.workers.queues[worker]] == [tuple(cells)]
+        last = job.cell(4)
+        job.find(last, Contents(tuple(rows_of(last.slices)), (4,), frozenset()))
+        # what runs makes room when it ends
+        assert len(job.workers.queues[worker]) == 1
+        job.finish()
+        job.check_parts()
+    finally:
+        job.close()
