@@ -61,6 +61,24 @@ def test_a_few_rows_show_what_mlflow_does(heart: Any, monkeypatch: pytest.Monkey
     assert (calls, seen) == ([100], [300])
 
 
+def test_release_that_looks_at_predictions_enforces_each_time(heart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MLflow cannot do without predictions, nothing is learned from the first rows, and nothing lost."""
+    predict = heart.predict
+
+    def looking(frame: pd.DataFrame) -> Any:
+        predictions = predict(frame)
+        if predictions is None:
+            raise TypeError("no predictions")
+        return predictions
+
+    monkeypatch.setattr(heart, "predict", looking)
+    calls = calls_of(heart, monkeypatch)
+    model, frame = Conforming(heart, None), heart_frame(300)
+    for _ in range(2):
+        np.testing.assert_array_equal(predict(frame), model(frame))
+    assert calls == [100, 300, 300]
+
+
 def test_frames_of_other_types_are_enforced(heart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that is not as the first was goes through MLflow, which converts or refuses it."""
     calls = calls_of(heart, monkeypatch)
