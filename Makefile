@@ -54,7 +54,7 @@ $(RECIPES): tests/containers/requirements.txt | $(INSTALLED)
 	touch $@ || rm -rf .venv-recipes
 
 # .ci/run runs it as well; where no image can be built it says why, and passes. Its parts that need no engine are in `make test`.
-image-test: $(INSTALLED) $(AZURITE) ## Build docker/Dockerfile with buildah and run it (root; up to 10 minutes)
+image-test: $(INSTALLED) $(AZURITE) ## Build docker/Dockerfile with buildah and run it (root; some 8 minutes)
 	"$(BIN)/python" -m tests.containers.check_image $(FOLDER)
 
 # Warnings that are errors elsewhere are none here: libraries of 2023 use what Python and each other have given up since.
