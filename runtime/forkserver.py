@@ -73,7 +73,7 @@ def worker_environment(threads: int) -> dict[str, str]:
 def _largest_kept() -> int:
     """Say from which size on an array goes back to the kernel as soon as it is free.
 
-    The largest of a cell never fit into what smaller ones left: kept, they cost 30 MB a worker (one file of 4 million
+    The largest of a cell never fit into what smaller ones left: kept, they cost 60 MB a worker (one file of 4 million
     rows). A kernel with huge pages takes hardly any time to give them anew, one without a quarter of a light model's.
     """
     try:
@@ -81,7 +81,7 @@ def _largest_kept() -> int:
             huge = "[never]" not in source.read()
     except OSError:
         huge = False
-    return (24 if huge else 256) * 2**20
+    return (8 if huge else 256) * 2**20
 
 
 def start_module(
