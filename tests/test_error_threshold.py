@@ -123,7 +123,10 @@ def test_job_stops_once_too_many_failed(tmp_path: Path) -> None:
 
 def test_failure_in_the_last_file_counts(tmp_path: Path) -> None:
     """Checked in the end as well."""
-    job = ScriptJob(tmp_path, failing_script("exception", "f"), files=FILES, error_threshold=0, mini_batch_size=1)
+    # one worker: another might not have begun yet
+    job = ScriptJob(
+        tmp_path, failing_script("exception", "f"), files=FILES, workers=1, error_threshold=0, mini_batch_size=1
+    )
     outcome = job.run()
     assert outcome.message.startswith("1 file failed, more than error_threshold 0 allows: f.txt (ValueError: ")
     assert outcome.calls == {**dict.fromkeys(FILES, 1), "f.txt": 2}

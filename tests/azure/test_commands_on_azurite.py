@@ -31,6 +31,7 @@ from scoring.sample import Order, samples
 from scoring.specs import ColumnSpec, ReadPlan
 from tests.azure.azurite import ACCOUNT, KEY, Azurite
 from tests.azure.fault_proxy import FaultProxy
+from tests.thorough import usual
 
 COLUMNS = (ColumnSpec(name="a", type="long"), ColumnSpec(name="b", type="string", required=False))
 CSV = "a,b\n" + "".join(f"{number},x{number}\n" for number in range(2_000)) + "oops,last\n"
@@ -277,7 +278,10 @@ def copied(outcome: BlobAccess, access: BlobAccess) -> BlobAccess:
     return access
 
 
-@pytest.mark.parametrize("place", ["out", "out/", "out/predictions.csv", "out/_predictions.receipt.json"])
+PLACES = ["out", "out/", "out/predictions.csv", "out/_predictions.receipt.json"]
+
+
+@pytest.mark.parametrize("place", usual(PLACES, seldom=PLACES[1:3]))
 def test_true_receipt(scored: BlobAccess, place: str) -> None:
     """A receipt on storage is found by folder, score file or its own address, and holds."""
     before = blobs(scored)

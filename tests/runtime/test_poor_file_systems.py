@@ -27,6 +27,7 @@ from tests.faults import poor_disk
 from tests.faults.poor_disk.sitecustomize import CALLS, install
 from tests.faults.script_jobs import ScriptJob
 from tests.runtime.test_score_file import LOST, MINE, PARTS, WHOLE, complete, stage
+from tests.thorough import usual
 
 ERRNOS = ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "EPERM", "EIO")
 NAMED = {
@@ -250,7 +251,10 @@ LACKS = [
 ]
 
 
-@pytest.mark.parametrize("refused", [*LACKS, ALL], ids="+".join)
+ALIKE = [each for each in LACKS if not {"rename", "replace", "link", "flock"} & each.keys()]
+
+
+@pytest.mark.parametrize("refused", usual([*LACKS, ALL], seldom=ALIKE), ids="+".join)
 def test_job_on_a_poor_disk(tmp_path: Path, job: list[object], calm: dict[str, bytes], refused: dict[str, str]) -> None:
     """Driver, scanner and workers alike: the bytes are those of a good disk, and the receipt is true."""
     check_on_a_poor_disk(tmp_path, job, calm, refused)
@@ -290,7 +294,9 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("moment", FAILING)
+@pytest.mark.parametrize(
+    "moment", usual(FAILING, seldom=["plan to publish", "joined made durable", "folder made durable"])
+)
 def test_disk_that_fails_later(tmp_path: Path, job: list[object], calm: dict[str, bytes], moment: str) -> None:
     """The job ends with 75 and keeps what is staged; once the disk is well, the same command completes it."""
     output = tmp_path / "score"
