@@ -1,7 +1,6 @@
 """Run the same job blob to blob and on local disk, and a loop over what adlfs opens, in turn, on Azurite."""
 
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.environments import python_of_ours
 from benchmarks.measure import Run
 from benchmarks.results import Line
 from benchmarks.runs import (
@@ -165,7 +165,7 @@ def _round(bench: Bench, name: str, place: _Place, number: int) -> _Round:
     before_s = _cpu_s(place.server)
     ours = _on_azurite(bench, model, place)
     server_cpu_s = _cpu_s(place.server) - before_s
-    script = [sys.executable, str(PEERS / "adlfs_loop.py"), str(model)]
+    script = [python_of_ours(bench.data), str(PEERS / "adlfs_loop.py"), str(model)]
     source = f"{CONTAINER}/{place.source}".rstrip("/")
     loop = run(bench, [*script, source, f"{CONTAINER}/loop.csv"], env=place.environment)
     check_same_bytes(local.scores, ours.scores)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.azurite import azurite_many_small, azurite_one_big
 from benchmarks.contenders import PEER_BY_NAME, RACES
+from benchmarks.environments import python_of_ours
 from benchmarks.figures import driver, growth, heavy_phase, light_phase, memory, scaling
 from benchmarks.poison import blank_values, poison_row, save_brittle_model
 from benchmarks.racing import failures, peers_of, race
@@ -112,8 +113,8 @@ def help_text(bench: Bench) -> list[Line]:
     """Asking for help, against importing what the command line is made with."""
     ours, theirs = [], []
     for _ in range(5 if bench.quick else 15):
-        ours.append(run(bench, [scoreline(), "--help"]))
-        theirs.append(run(bench, [sys.executable, "-c", "import click"]))
+        ours.append(run(bench, [scoreline(bench), "--help"]))
+        theirs.append(run(bench, [python_of_ours(bench.data), "-c", "import click"]))
     line = Line(
         name="help",
         what="scoreline --help",

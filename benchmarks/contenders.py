@@ -1,11 +1,10 @@
 """The programs that Scoreline is raced against, and the races."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.environments import PEERS, is_made, python_of, versions_of
+from benchmarks.environments import PEERS, is_made, python_of, python_of_ours, versions_of
 from benchmarks.models import ModelKind
 from benchmarks.same_rows import check_same_bytes, check_same_rows, read_json_of_each, read_parts
 
@@ -34,7 +33,7 @@ class Peer:
 
     def python(self, data: Path) -> str:
         """Return the Python that runs it; makes its environment where there is none."""
-        return python_of(data, self.environment) if self.environment else sys.executable
+        return python_of(data, self.environment) if self.environment else python_of_ours(data)
 
     def is_installed(self, data: Path) -> bool:
         """Tell whether it could run now."""

@@ -1,4 +1,4 @@
-"""Make the virtual environment of a peer on demand, from its pinned requirements."""
+"""Make virtual environments on demand, from pinned requirements: for Scoreline, and for peers that need more."""
 
 import hashlib
 import json
@@ -10,7 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+PROJECT = Path(__file__).parents[1]
+CONSTRAINTS = PROJECT / "constraints.txt"
+OURS = "scoreline"
+"""The environment that has Scoreline as its users install it: scikit-learn imports pytest wherever it is."""
 SAME = ("mlflow", "numpy", "pandas", "scikit-learn", "skops")
 """What has to be of one version on both sides: the model is the same then, and so is what calls it."""
 _INSTALLED = ".installed"
@@ -38,11 +41,32 @@ def python_of(data: Path, name: str) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         print(f"making the environment of {name}: a few minutes ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", PEERS / f"{name}.txt"]
-        subprocess.run(install, check=True)
+        _install(python, "-r", PEERS / f"{name}.txt")
         (folder / _INSTALLED).touch()
     _check_same(str(python), name)
     return str(python)
+
+
+@cache
+def python_of_ours(data: Path) -> str:
+    """Return the Python of an environment with Scoreline as it is checked out now, built and installed.
+
+    Raises:
+        EnvironmentDiffersError: as for peers.
+    """
+    folder = _folder(data, OURS)
+    if not is_made(data, OURS):
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    _install(python, "-r", PEERS / f"{OURS}.txt", PROJECT)
+    (folder / _INSTALLED).touch()
+    _check_same(str(python), OURS)
+    return str(python)
+
+
+def _install(python: Path, *what: str | Path) -> None:
+    subprocess.run([python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *what], check=True)
 
 
 def versions_of(python: str, packages: tuple[str, ...]) -> dict[str, str]:

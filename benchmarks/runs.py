@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.contenders import Peer
+from benchmarks.environments import python_of_ours
 from benchmarks.measure import Run, measure
 from benchmarks.models import ModelKind
 from benchmarks.workloads import QUICK_WORKLOADS, WORKLOADS, Workload, make_model, make_workload
@@ -94,7 +95,7 @@ def run_job(
     watch: Path | None = None,
 ) -> tuple[Run, dict[str, dict[str, float]]]:
     """Score from one place to another, wherever they are; return what it took, and its receipt."""
-    command = [scoreline(), "run", "--model", str(model), "--input", source, "--output", output]
+    command = [scoreline(bench), "run", "--model", str(model), "--input", source, "--output", output]
     command += ["--workers", str(bench.workers), "--json", *options]
     measured = run(bench, command, env=env, memory=memory, watch=watch)
     return measured, json.loads(measured.stdout)
@@ -165,16 +166,16 @@ def median_wall_s(runs: Sequence[Run]) -> float:
 def shown(bench: Bench, command: list[str]) -> str:
     """Return a command as it reads on any machine."""
     text = " ".join(f"'{word}'" if " " in word and "/" not in word else word for word in command)
-    text = re.sub(re.escape(str(bench.data / "environments")) + r"/(\w+)-\w+/bin/python", r"python-of-\1", text)
+    environments = re.escape(str(bench.data / "environments"))
+    text = re.sub(environments + r"/scoreline-\w+/bin/(\w+)", r"\1", text)
+    text = re.sub(environments + r"/(\w+)-\w+/bin/python", r"python-of-\1", text)
     places = {str(bench.scratch): "$OUT", str(bench.data): "$DATA", f"{HERE}/": "benchmarks/"}
-    for place, name in ({scoreline(): "scoreline", sys.executable: "python"} | places).items():
+    for place, name in ({sys.executable: "python"} | places).items():
         text = text.replace(place, name)
     # the port is another one each time
     return re.sub(r"http://127\.0\.0\.1:\d+/\w+", "$AZURITE", text)
 
 
-def scoreline() -> str:
-    """Find the command: beside this Python first, then on the path."""
-    beside = Path(sys.executable).with_name("scoreline")
-    found = str(beside) if beside.exists() else shutil.which("scoreline")
-    return found or sys.exit("no scoreline command: install the project into this environment first")
+def scoreline(bench: Bench) -> str:
+    """Return the command, installed from what is checked out."""
+    return str(Path(python_of_ours(bench.data)).with_name("scoreline"))

@@ -195,7 +195,7 @@ def command(bench: Bench, verb: str, name: str, options: Sequence[str], *, memor
     """Measure one command of Scoreline on a workload."""
     race = RACES[name]
     source = make_workload(bench.data, workload(bench, race.workload))
-    words = [scoreline(), verb, "--model", str(make_model(bench.data, race.model)), "--input", str(source)]
+    words = [scoreline(bench), verb, "--model", str(make_model(bench.data, race.model)), "--input", str(source)]
     words += ["--output", str(bench.scratch / "ours"), *options]
     return measure(words, env=ENV, cwd=HERE.parent, memory=memory)
 

@@ -235,11 +235,15 @@ class ForkServer:
                 if left <= 0 or not select.select([self.socket], [], [], left)[0] or not self.read():
                     return
 
-    def stop(self, wait_s: float = 0.0) -> None:
-        """End the server, and with it every worker that has not ended."""
+    def hang_up(self) -> None:
+        """Have the server end, and with it every worker that has not ended."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
+
+    def stop(self, wait_s: float = 0.0) -> None:
+        """End the server and its workers, by force after a time."""
+        self.hang_up()
         # one that still imports does not look at its socket
         end_process(self._process, wait_s)
 

@@ -333,6 +333,9 @@ class Job:
                 dispatch.output.discard()
             raise
         self._hint_at_types(dispatch.progress)
+        if not dispatch.by_file:
+            # they give back their memory while this process publishes; a script's shutdown function may still write
+            dispatch.engine.dismiss()
 
     def _hint_at_types(self, progress: Progress) -> None:
         if progress.quarantined and not self._signed:

@@ -6,12 +6,13 @@ plain data: it crosses process boundaries as it is.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import FileIO
+
+import xxhash
 
 from scoring.patient_files import open_patiently
 
@@ -222,16 +223,20 @@ def ends_group(name: str, rows: int, cell_rows: int) -> bool:
 
 
 def slice_digest(data: bytes | bytearray | memoryview) -> bytes:
-    """Digest the bytes a slice covers (8 bytes)."""
-    return hashlib.sha256(data).digest()[:8]
+    """Digest the bytes a slice covers (8 bytes).
+
+    It tells whether they changed, against chance and not against malice: all of the input goes through it, and SHA-256
+    takes 3 % of the time of a light model, or 15 % on a CPU without instructions for it.
+    """
+    return xxhash.xxh3_64_digest(data)
 
 
 def file_digest(url: str, start: int, stop: int) -> bytes:
     """Digest a range of a file as `slice_digest` does its bytes, without ever holding all of them."""
-    whole = hashlib.sha256()
+    whole = xxhash.xxh3_64()
     with open_patiently(url) as source:
         _take_in(whole, source, start, stop)
-    return whole.digest()[:8]
+    return whole.digest()
 
 
 def covered_digest(part: Slice) -> bytes:
@@ -239,7 +244,7 @@ def covered_digest(part: Slice) -> bytes:
 
     The footer of a Parquet file says how the bytes of every row group are read, so that it counts with each.
     """
-    whole = hashlib.sha256()
+    whole = xxhash.xxh3_64()
     with open_patiently(part.url) as source:
         _take_in(whole, source, part.offset, part.offset + part.stop - part.start)
         if part.format == "parquet":
@@ -247,10 +252,10 @@ def covered_digest(part: Slice) -> bytes:
             source.seek(max(0, size_bytes - 8))
             footer_bytes = int.from_bytes(source.read(4), "little")
             _take_in(whole, source, max(0, size_bytes - 8 - footer_bytes), size_bytes)
-    return whole.digest()[:8]
+    return whole.digest()
 
 
-def _take_in(whole: hashlib._Hash, source: FileIO, start: int, stop: int) -> None:
+def _take_in(whole: xxhash.xxh3_64, source: FileIO, start: int, stop: int) -> None:
     source.seek(start)
     while start < stop and (data := source.read(min(DIGEST_BYTES, stop - start))):
         whole.update(data)
@@ -259,15 +264,15 @@ def _take_in(whole: hashlib._Hash, source: FileIO, start: int, stop: int) -> Non
 
 def input_digest(slices: Iterable[tuple[str, int, int, bytes]]) -> bytes:
     """Digest a part's input from its slices' (name, start, stop, digest) in plan order (8 bytes)."""
-    whole = hashlib.sha256()
+    whole = xxhash.xxh3_64()
     for name, start, stop, digest in slices:
         whole.update(f"{name}\0{start}\0{stop}\0".encode("utf-8", "surrogateescape") + digest)
-    return whole.digest()[:8]
+    return whole.digest()
 
 
 def identity_digest(files: Iterable[InputFile]) -> bytes:
     """Digest the identities of the files a part covers (4 bytes)."""
-    whole = hashlib.sha256()
+    whole = xxhash.xxh3_64()
     for file in files:
         whole.update(file.identity.encode("utf-8", "surrogateescape") + b"\n")
     return whole.digest()[:4]
@@ -275,4 +280,4 @@ def identity_digest(files: Iterable[InputFile]) -> bytes:
 
 def name_digest(name: str) -> bytes:
     """Digest the name of a file for the index of staged parts (4 bytes)."""
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:4]
+    return xxhash.xxh3_64_digest(name.encode("utf-8", "surrogateescape"))[:4]

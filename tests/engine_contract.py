@@ -373,6 +373,28 @@ def test_close_leaves_time_only_where_there_is_grace(some_hire: Hire, models: Pa
     assert len([path for path in hired.staging.iterdir() if PartKey.decode(path.name)]) == 1
 
 
+def test_dismissed_workers_end_by_themselves(some_hire: Hire, models: Path) -> None:
+    """They need not be waited for; what a model has started has ended when `close` returns."""
+    before = descendants()
+    hired = some_hire(models / "by_row", workers=2)
+    hired.events(Ready, Ready)
+    started = descendants() - before
+    assert len(started) >= 2
+    hired.scored("child")
+    hired.engine.dismiss()
+    deadline = time.monotonic() + PATIENCE_S
+    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in started):
+        assert time.monotonic() < deadline, started
+        time.sleep(0.01)
+    hired.engine.close()
+    assert not descendants() - before
+
+
+def descendants() -> set[psutil.Process]:
+    """Note all processes below this one."""
+    return set(psutil.Process().children(recursive=True))
+
+
 # A fork server
 
 

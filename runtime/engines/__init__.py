@@ -354,6 +354,10 @@ class Engine(Protocol):
         """Say what is being worked on; nothing where that cannot be looked at meanwhile."""
         ...
 
+    def dismiss(self) -> None:
+        """Have the workers, which are all idle, end, and do not wait for it: `close` does."""
+        ...
+
     def close(self, grace_s: float = 0.0) -> None:
         """Stop all workers: those that are idle by asking, the others by force after a grace time."""
         ...

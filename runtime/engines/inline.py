@@ -71,6 +71,9 @@ class InlineEngine:
         """See `Engine.running`."""
         return []
 
+    def dismiss(self) -> None:
+        """See `Engine.dismiss`."""
+
     def close(self, grace_s: float = 0.0) -> None:  # noqa: ARG002 (part of the protocol)
         """Forget the model; see `Engine.close`."""
         self._worker = None

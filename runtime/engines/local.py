@@ -148,6 +148,7 @@ class LocalEngine:
         self._looked = 0.0
         self._reduced = 0
         self._too_big: set[int] = set()
+        self._dismissed = False
 
     def start(self, setup: Setup) -> None:
         """See `Engine.start`."""
@@ -455,10 +456,18 @@ class LocalEngine:
                 with suppress(ProcessLookupError, PermissionError):
                     kill(pid, signal.SIGKILL)
 
+    def dismiss(self) -> None:
+        """See `Engine.dismiss`."""
+        for process in list(self._processes.values()):
+            self._dismissed |= process.ready
+            self._forget(process)
+        if self._server is not None:
+            self._server.hang_up()
+
     def close(self, grace_s: float = 0.0) -> None:
         """See `Engine.close`."""
         deadline = time.monotonic() + grace_s
-        any_ready = any(process.ready for process in self._processes.values())
+        any_ready = self._dismissed or any(process.ready for process in self._processes.values())
         running = {process.number: process.work[0] for process in self._processes.values() if process.work}
         while (left := deadline - time.monotonic()) > 0 and any(
             process.work and process.work[0] is running.get(process.number) for process in self._processes.values()
