@@ -91,7 +91,9 @@ def estimate(
     # the last cells end one after the other
     scoring_s += pace.cell_s / 2 if cells > busy > 1 else 0.0
     if pace.workers >= cpus:
-        scoring_s += input_bytes / SCANNED_BYTES_S / cpus
+        # one CPU imports at the start, and the scanner has another
+        early_s = max(0.0, start_s - USUAL_AGE_S) if cpus > 1 else 0.0
+        scoring_s += max(0.0, input_bytes / SCANNED_BYTES_S - early_s) / cpus
     return Estimate(
         start_s=start_s,
         scoring_s=scoring_s,
