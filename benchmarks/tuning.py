@@ -168,7 +168,11 @@ def search(bench: Bench, name: str) -> Searched:
 
 
 def foretell(bench: Bench, name: str) -> Foretold:
-    """Have `validate` estimate a job, run it, and run it once more to see its memory."""
+    """Have `validate` estimate a job, run it, and run it once more to see its memory.
+
+    One run goes before: files that only the estimate had to read from disk would make it too long.
+    """
+    score(bench, name, AUTOMATIC)
     shutil.rmtree(bench.scratch, ignore_errors=True)
     output = json.loads(command(bench, "validate", name, ["--json"]).stdout)
     estimate: dict[str, Any] = output["checked"]["estimate"]
