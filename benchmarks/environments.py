@@ -30,7 +30,7 @@ def is_made(data: Path, name: str) -> bool:
 
 @cache
 def python_of(data: Path, name: str) -> str:
-    """Return the Python of a peer's environment, and make it unless it is there: some minutes.
+    """Return the Python of an environment, and make it unless it is there: some minutes.
 
     Raises:
         EnvironmentDiffersError: it would not run the same model as this Python.
@@ -54,18 +54,12 @@ def python_of_ours(data: Path) -> str:
     Raises:
         EnvironmentDiffersError: as for peers.
     """
-    folder = _folder(data, OURS)
-    if not is_made(data, OURS):
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    python = folder / "bin" / "python"
-    _install(python, "-r", PEERS / f"{OURS}.txt", PROJECT)
-    (folder / _INSTALLED).touch()
-    _check_same(str(python), OURS)
-    return str(python)
+    python = python_of(data, OURS)
+    _install(python, "-c", CONSTRAINTS, PROJECT)
+    return python
 
 
-def _install(python: Path, *what: str | Path) -> None:
+def _install(python: str | Path, *what: str | Path) -> None:
     subprocess.run([python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *what], check=True)
 
 

@@ -216,8 +216,7 @@ class ForkServer:
         except OSError:
             data = b""
         if not data:
-            self.socket.close()
-            self.socket = None
+            self.hang_up()
             return False
         self._unread += data
         while len(self._unread) >= REPORT.size:
@@ -236,7 +235,7 @@ class ForkServer:
                     return
 
     def hang_up(self) -> None:
-        """Have the server end, and with it every worker that has not ended."""
+        """Close the socket, at which the server ends, and with it every worker that has not ended."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
