@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.disk import create_new, write_all
+from runtime.disk import create_new, write_all, write_over
 from runtime.disk_abilities import REFUSED
 from runtime.errors import OutputBusyError
 from runtime.holder import described, is_dead, runs_here, this_process
@@ -187,7 +187,7 @@ class Claim:
                 try:
                     os.utime(path)
                 except OSError:
-                    path.write_bytes(self._mine)
+                    write_over(path, self._mine)
 
     def check(self) -> None:
         """See that the claim is still there.

@@ -17,7 +17,7 @@ from runtime.disk_abilities import REFUSED, DiskAbilities
 
 __all__ = [
     "copy_into", "crc32", "create_new", "finish_placing", "has_bytes", "place", "sha256", "sync", "sync_folder",
-    "version", "write_all", "write_new",
+    "version", "write_all", "write_new", "write_over",
 ]  # fmt: skip
 
 _COPY_BYTES = 8 * 2**20
@@ -104,6 +104,27 @@ def write_new(path: Path, pieces: Iterable[bytes], *, durable: bool = True) -> N
         with suppress(OSError):
             os.unlink(path)
         raise
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write a small file, over what it held, so that nobody finds it empty and a kill leaves the old or the new.
+
+    It may wait for memory while it is made for the first time, and for nothing afterwards: its one page is there.
+
+    Args:
+        path: of the file.
+        data: what it is to hold, of the same length each time: of another, it may be found with the end of the old.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(descriptor, data)
+        if os.fstat(descriptor).st_size > len(data):
+            os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
 
 
 def remove_below(folder: Path, paths: Iterable[str]) -> None:

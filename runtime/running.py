@@ -20,6 +20,9 @@ __all__ = ["RunningMark", "workers_after"]
 AMPLE = 0.5
 """Memory had nothing to do with a death when no more than this share of its limit was ever in use."""
 
+_LENGTH = 64
+"""All marks have the same: a kill in the midst of one leaves it or the one before (`runtime.disk.write_over`)."""
+
 
 @dataclass(slots=True, kw_only=True)
 class RunningMark:
@@ -49,7 +52,7 @@ class RunningMark:
             workers, peak, fewer = int(content["workers"]), float(content["peak"]), bool(content["fewer"])
             return replace(self, workers=workers, peak=peak, fewer=fewer)
         except (ValueError, KeyError, TypeError):
-            # torn by the kill: all it says is that there was one
+            # killed while the first was made, or an old one: all it says is that there was one
             return replace(self, workers=0, peak=1.0)
 
     def begin(self, workers: int, *, fewer: bool = False) -> None:
@@ -75,7 +78,7 @@ class RunningMark:
         # a mark is not worth a job
         with suppress(OutputError):
             content = {"workers": self.workers, "peak": round(self.peak, 3), "fewer": self.fewer}
-            self.output.record_running(json.dumps(content).encode())
+            self.output.record_running(json.dumps(content).ljust(_LENGTH).encode())
 
 
 def workers_after(left: RunningMark, workers: int) -> tuple[int, str]:

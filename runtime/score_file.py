@@ -46,6 +46,7 @@ from runtime.disk import (
     sync_folder,
     version,
     write_all,
+    write_over,
 )  # fmt: skip
 from runtime.disk_abilities import REFUSED, DiskAbilities, find_abilities, lacks_text
 from runtime.errors import OutputBusyError, OutputError
@@ -272,8 +273,8 @@ class ScoreFile:
         """Leave the mark of a driver that runs, or take it away."""
         path = self.staging_folder / RUNNING
         try:
-            # written in place: the page cache outlives a kill, and a torn mark is one
-            path.unlink(missing_ok=True) if mark is None else path.write_bytes(mark)
+            # not made durable: the page cache outlives a kill
+            path.unlink(missing_ok=True) if mark is None else write_over(path, mark)
         except OSError as error:
             raise output_error(path, error) from None
 

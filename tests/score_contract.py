@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -418,12 +419,36 @@ def test_mark_of_a_driver_stays_until_it_is_taken_away(place: Place) -> None:
     first = place.output()
     first.claim()
     assert first.running() is None
-    first.record_running(b"one")
+    first.record_running(b"three")
     first.record_running(b"two")
     assert first.running() == b"two"
     first.record_running(None)
     first.record_running(None)
     assert first.running() is None
+    first.release()
+
+
+def test_mark_is_whole_at_any_moment(place: Place) -> None:
+    """Whoever looks while it is written, or after a kill in between, finds the old one or the new one."""
+    first, second = place.output(), place.output()
+    first.claim()
+    marks = [b"one", b"two"]
+    first.record_running(marks[0])
+    stopped = threading.Event()
+
+    def write() -> None:
+        for number in range(200):
+            first.record_running(marks[number % 2])
+        stopped.set()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    seen = set()
+    while not stopped.is_set():
+        seen.add(second.running())
+    writing.join()
+    assert seen <= set(marks)
+    first.record_running(None)
     first.release()
 
 

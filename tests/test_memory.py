@@ -315,7 +315,7 @@ def test_torn_mark_is_a_mark(group_files: Path) -> None:
     path = output.staging_folder / "running.json"
     assert mark.left() is None
     mark.begin(4)
-    assert path.read_text() == '{"workers": 4, "peak": 1.0, "fewer": false}'
+    assert path.read_text().rstrip() == '{"workers": 4, "peak": 1.0, "fewer": false}'
     path.write_text('{"work')
     left = mark.left()
     assert left is not None
