@@ -89,8 +89,8 @@ def group() -> Iterator[Group]:
         time.sleep(0.05)
 
 
-def save(path: Path, hold_mib: int) -> Path:
-    """Save a model that holds so much."""
+def save(path: Path, hold_mib: int, loads: str = "") -> Path:
+    """Save a model that holds so much, and counts its loads in a folder."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
@@ -100,7 +100,7 @@ def save(path: Path, hold_mib: int) -> Path:
         return save_code(
             path,
             Path(__file__).with_name("faults") / "hungry.py",
-            model_config={"hold_mib": hold_mib},
+            model_config={"hold_mib": hold_mib, "loads": loads},
             signature=ModelSignature(inputs=Schema(columns)),  # type: ignore[arg-type]
         )
 
@@ -174,6 +174,19 @@ def test_row_that_never_fits_is_set_aside_and_the_workers_come_back(
     (line,) = (tmp_path / "out/_predictions.quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == 5_000
     assert json.loads(line)["reason"] == "killed, likely out of memory"
+    assert receipt(tmp_path / "out")["invocation"]["workers"] == 2
+
+
+def test_workers_that_load_beside_such_a_row_come_back_too(
+    group: Group, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """A worker that is stopped while it loads, for a row that is known to fit nowhere, is not missing for ever."""
+    (loads := tmp_path / "loads").mkdir()
+    model = save(tmp_path_factory.mktemp("models") / "small", 1, str(loads))
+    group.limit(900)
+    data = write(tmp_path / "in.csv", {5_000: 4_000})
+    group.run(*options(model, data, tmp_path / "out", 2))
+    assert (tmp_path / "out/predictions.csv").read_text() == expected(bad=5_000)
     assert receipt(tmp_path / "out")["invocation"]["workers"] == 2
 
 

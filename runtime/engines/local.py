@@ -32,6 +32,7 @@ from runtime.engines import (
     Returned,
     Running,
     Score,
+    Scored,
     Setup,
     Work,
     died_of,
@@ -290,21 +291,20 @@ class LocalEngine:
         """
         assert self.memory is not None
         number = number_of(process.work[0]) if process.ready and process.work else None
-        if number in self._too_big or (process.alone and not process.ready):
+        if process.alone and not process.ready:
             return None
-        if len(self._processes) == 1:
-            if not process.ready:
-                # it began beside others, whose memory is free now
-                self._forget(process)
-                self._hire()
-                return []
-            if number is not None:
-                self._too_big.add(number)
-                for _ in range(self._reduced):
-                    self.workers += 1
-                    self._hire()
-                self._reduced = 0
+        last = len(self._processes) == 1
+        if number is not None and (last or number in self._too_big):
+            self._too_big.add(number)
+            self._come_back()
             return None
+        if last:
+            if process.ready:
+                return None
+            # it began beside others, whose memory is free now
+            self._forget(process)
+            self._hire()
+            return []
         self._forget(process)
         self.workers -= 1
         self._reduced += 1
@@ -315,6 +315,11 @@ class LocalEngine:
         )
         returned = [Returned(number=number_of(work)) for work in process.work]
         return [*returned, Reduced(worker=process.number, workers=self.workers, reason=reason)]
+
+    def _come_back(self) -> None:
+        """Hire those again that were stopped for work that was too big beside them."""
+        missing, self._reduced = self._reduced, 0
+        self.hire(self.workers + missing)
 
     def _receive(self, process: _Process) -> list[Event]:
         try:
@@ -332,6 +337,9 @@ class LocalEngine:
             process.done += 1
             process.send_next()
             self._early_deaths = 0
+            if isinstance(event, Scored) and event.number in self._too_big:
+                # some may have been stopped once more, while they loaded
+                self._come_back()
         return [event]
 
     def _not_loaded(self, process: _Process, event: LoadFailed) -> list[Event]:

@@ -1,9 +1,15 @@
 """A model, as code, that holds so much memory as it is told to, and takes more for some rows."""
 
+import os
+import time
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+SLOW_S = 2.0
 
 
 def taken(mebibytes: int) -> npt.NDArray[np.uint8]:
@@ -18,8 +24,13 @@ class Hungry(mlflow.pyfunc.PythonModel):
     """What MLflow loads: it answers twice the value."""
 
     def load_context(self, context: object) -> None:
-        """Hold what the configuration says."""
-        self.held = taken(int(context.model_config["hold_mib"]))  # type: ignore[attr-defined]
+        """Hold what the configuration says, and take as long as it says for each load after the third."""
+        config = context.model_config  # type: ignore[attr-defined]
+        if config["loads"]:
+            # each load leaves a file there
+            Path(config["loads"], str(os.getpid())).touch()
+            time.sleep(SLOW_S * (len(os.listdir(config["loads"])) > 3))
+        self.held = taken(int(config["hold_mib"]))
 
     def predict(self, context: object, model_input: pd.DataFrame) -> object:  # noqa: ARG002 - MLflow before 2.20 wants it
         """Take, and let go of, what the hungriest row wants."""
