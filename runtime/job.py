@@ -460,6 +460,7 @@ class Job:
             limit_rows=options.limit,
             spool=str(output.spool),
             spool_bytes=spool_limit(options, str(output.spool)),
+            spool_slices=options.files_per_mini_batch,
         )
 
     def _publish(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -31,7 +32,7 @@ from runtime.model import signature_names
 from runtime.options import Options
 from runtime.plan import Plan, Scanner, skipped_texts
 from runtime.rehearsal import MOST_S
-from runtime.staffing import spool_limit, staff
+from runtime.staffing import staff
 from runtime.target import ModelTarget, ScriptTarget
 from runtime.traps import Measured, traps
 from runtime.trial import Trial
@@ -267,7 +268,7 @@ class _Look:
                 cell_rows=grid.cell_rows,
                 limit_rows=min(rows, (workers + 1) * grid.cell_rows),
                 spool=spool,
-                spool_bytes=spool_limit(self.options, spool),
+                spool_bytes=sys.maxsize,
             )
             scanner.begin(begin)
             while not isinstance(message := scanner.receive(), ScanEnd):
@@ -309,7 +310,8 @@ class _Look:
             cell_rows=options.grid,
             limit_rows=0 if options.by_file else min(options.limit or SCORED_ROWS, SCORED_ROWS),
             spool=spool,
-            spool_bytes=spool_limit(options, spool),
+            # nobody makes room there
+            spool_bytes=sys.maxsize,
         )
         grid = Grid(cell_rows=0, estimated_rows=0)
         plan = Plan(

@@ -229,7 +229,7 @@ class Scan:
         self._dialect = dialect
         self._cell_rows = cell_rows
         self._limit_rows = begin.limit_rows
-        self._spool = Spool(begin.spool, begin.spool_bytes)
+        self._spool = Spool(begin.spool, begin.spool_bytes, begin.spool_slices)
         self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._staged: dict[tuple[bytes, int], list[StagedCover]] = {}
         for cover in begin.staged:

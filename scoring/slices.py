@@ -73,16 +73,17 @@ def layout(head: bytes, dialect: Dialect, *, final: bool) -> Layout | None:
 class Spool:
     """What is decoded or fetched, on local disk, a file for each slice, which the driver removes once it is staged."""
 
-    def __init__(self, folder: str, limit_bytes: int) -> None:
+    def __init__(self, folder: str, limit_bytes: int, least: int = 0) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._least = least
         self._sizes: dict[str, int] = {}
         self._total_bytes = 0
         self._held: set[str] = set()
         self._count = 0
 
     def open(self) -> BinaryIO:
-        """Begin a slice, once the driver has made room; slices not handed out yet are never waited for.
+        """Begin a slice, once the driver has made room; it is not waited for where it cannot, for want of more slices.
 
         Raises:
             InputBusyError: the disk fails.
@@ -115,7 +116,7 @@ class Spool:
         while self._total_bytes > self._limit_bytes:
             for path in [path for path in self._sizes if path not in self._held and not os.path.exists(path)]:
                 self._total_bytes -= self._sizes.pop(path)
-            if len(self._sizes) <= len(self._held):
+            if len(self._sizes) <= max(len(self._held), self._least - 1):
                 break
             time.sleep(SPOOL_POLL_S)
         self._count += 1

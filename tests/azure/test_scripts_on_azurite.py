@@ -168,6 +168,16 @@ def test_copies_are_bounded(make: Callable[..., Job]) -> None:
     assert max(int(line.split()[0]) for line in lines) <= 500_000
 
 
+def test_spool_too_small_for_a_mini_batch_holds_it(make: Callable[..., Job]) -> None:
+    """A script is given all files of its mini-batch, which nobody can remove before."""
+    job = make(scoring_script('return [f"{len(mini_batch)} {each[-6:]}" for each in mini_batch]'), mini_batch_size=3)
+    receipt = job.run(spool_bytes=1)
+    lines = job.blobs()["predictions.csv"].decode().splitlines()
+    # no mini-batch has files of two folders
+    assert lines == [f"{3 if number < 3 else 1} {number:02}.txt" for _ in range(3) for number in range(4)]
+    assert receipt["rows"]["scored"] == 12
+
+
 @pytest.mark.parametrize("action", ["append_row", "summary_only"])
 def test_written_files_are_kept(make: Callable[..., Job], action: str) -> None:
     """What a script writes into the output folder lies below the output on storage, and a rerun does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -160,7 +161,10 @@ def test_small_job_is_estimated_from_its_first_mini_batch(
 
 
 def test_large_job_is_rehearsed_with_all_workers(tmp_path: Path) -> None:
-    """Two workers that sleep for each cell take half as long as one would, and that is known without scoring all."""
+    """Two workers that sleep for each cell take half as long as one would, and that is known without scoring all.
+
+    The spool may hold less than they are given: nobody makes room there.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
@@ -170,9 +174,10 @@ def test_large_job_is_rehearsed_with_all_workers(tmp_path: Path) -> None:
         signature = ModelSignature(inputs=Schema([ColSpec(DataType.long, "value")]))
         save_code(tmp_path / "model", tmp_path / "slow.py", signature=signature)
     cells = 400
-    (tmp_path / "in.csv").write_text("value\n" + "".join(f"{row % 9}\n" for row in range(cells * 1_024)))
-    options = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv", "--output", tmp_path / "out"]
-    outcome = scoreline("validate", *options, "--workers", "2", "--chunk-rows", "1024", "--json")
+    text = "value\n" + "".join(f"{row % 9}\n" for row in range(cells * 1_024))
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text.encode()))
+    options = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv.gz", "--output", tmp_path / "out"]
+    outcome = scoreline("validate", *options, "--workers", "2", "--chunk-rows", "1024", "--spool", "1", "--json")
     assert outcome.code == 0, outcome.stderr
     said = json.loads(outcome.stdout)["checked"]["estimate"]
     assert said["workers"] == 2

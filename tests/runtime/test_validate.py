@@ -228,6 +228,16 @@ def test_strict_scores_file_by_file(heart_model: Path, patients: Path) -> None:
     assert found.checked["rows_scored"] == 20
 
 
+def test_first_mini_batch_may_be_larger_than_the_spool(heart_model: Path, patients: Path, tmp_path: Path) -> None:
+    """Nothing that lies there is removed before it is scored, so that nobody waits for room."""
+    (packed := tmp_path / "packed").mkdir()
+    for name in BOTH:
+        (packed / f"{name}.gz").write_bytes(gzip.compress((patients / name).read_bytes()))
+    found = validate(model=heart_model, input=packed, strict=True, mini_batch_size=2, spool_bytes=1)
+    assert found.errors == ()
+    assert found.checked["rows_scored"] == 50
+
+
 def test_no_input(heart_model: Path, tmp_path: Path) -> None:
     """The model is looked at all the same."""
     (tmp_path / "empty").mkdir()

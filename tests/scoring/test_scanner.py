@@ -435,6 +435,25 @@ def test_spool_waits_for_room(tmp_path):
     assert 200 <= most <= 700
 
 
+def test_spool_has_room_for_a_mini_batch(tmp_path):
+    """As many slices as were asked for lie there, however large: the scanner waits for none of them to be removed."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "spool").mkdir()
+    write_files(tmp_path / "in", [("a.csv.gz", PACKED[".gz"](b"a\n" + b"123456789\n" * 100))])
+    begin = Begin(spool=str(tmp_path / "spool"), spool_bytes=1, spool_slices=4)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.extend(Scan(listed(tmp_path / "in"), Dialect(), begin, 10).run()))
+    thread.start()
+    for removed in range(7):
+        deadline = time.monotonic() + 30
+        while len(seen) < removed + 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert len(seen) == removed + 4
+        os.unlink(seen[removed].slices[0].url)
+    thread.join()
+
+
 # What is said
 
 
