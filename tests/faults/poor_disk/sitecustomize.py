@@ -26,7 +26,11 @@ CALLS = (
     "dot",
     "remove open",
 )
-"""What can be refused; ``replace`` is to rename over a file, ``dot`` a name that begins with one."""
+"""What can be refused and is told; ``replace`` is to rename over a file, ``dot`` a name that begins with one.
+
+Besides, ``overwrite`` is to open a file for writing that is there and not to empty it, ``utime`` to set its times to
+now.
+"""
 
 
 def _paths(arguments: Iterable[Any]) -> list[str]:
@@ -92,6 +96,8 @@ class PoorDisk:
             self.check("create", path)
         if flags & os.O_EXCL:
             self.check("O_EXCL", path)
+        if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_EXCL) == os.O_WRONLY and os.path.exists(path):
+            self.check("overwrite", path)
 
     def fsync(self, descriptor: int) -> None:
         """Come before a file or a folder is made durable."""
@@ -134,6 +140,7 @@ def install(rules: dict[str, Any], put: Callable[[Any, str, Any], None] = setatt
     wrap(os, "fsync", disk.fsync)
     wrap(os, "unlink", disk.unlink)
     wrap(os, "remove", disk.unlink)
+    wrap(os, "utime", lambda path, *times, **_: times or disk.check("utime", path))
     wrap(os, "write", lambda descriptor, *_: disk.check("write", descriptor))
     wrap(os, "copy_file_range", lambda source, target, *_: disk.check("copy_file_range", source, target))
     wrap(fcntl, "flock", lambda file, *_: disk.check("flock", file))
