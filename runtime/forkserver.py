@@ -261,6 +261,17 @@ def main(control: socket.socket, model_path: str, *also: str) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     workers: set[int] = set()
+    # the driver may go while it is asked or told something
+    with suppress(BrokenPipeError, ConnectionResetError):
+        _serve(control, (woken, waker), workers)
+    for worker in workers:
+        end_session(worker)
+    os._exit(0)
+
+
+def _serve(control: socket.socket, own: tuple[socket.socket, socket.socket], workers: set[int]) -> None:
+    """Fork workers and tell of their ends until the driver goes away."""
+    woken, _ = own
     while True:
         readable, _, _ = select.select([control, woken], [], [])
         if woken in readable:
@@ -269,11 +280,9 @@ def main(control: socket.socket, model_path: str, *also: str) -> None:
         if control in readable:
             request, pipes, _, _ = socket.recv_fds(control, REQUEST.size, 1)
             if len(request) < REQUEST.size or not pipes:
-                for worker in workers:
-                    end_session(worker)
-                os._exit(0)
+                return
             (number,) = REQUEST.unpack(request)
-            workers.add(_fork(control, (woken, waker), pipes[0], number))
+            workers.add(_fork(control, own, pipes[0], number))
 
 
 def _fork(control: socket.socket, own: tuple[socket.socket, socket.socket], pipe: int, number: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
 from runtime import forkserver, run
-from runtime.forkserver import worker_environment
+from runtime.forkserver import ForkServer, open_log, worker_environment
 
 
 def test_workers_begin_afresh_where_a_library_started_a_thread(
@@ -44,3 +45,18 @@ def test_largest_arrays_are_given_back_where_pages_are_huge(
     monkeypatch.setattr(forkserver, "_HUGE_PAGES", str(path))
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     assert worker_environment(1)["MALLOC_MMAP_THRESHOLD_"] == str(expected * 2**20)
+
+
+def test_driver_that_goes_while_a_worker_is_forked_leaves_no_traceback(tmp_path: Path) -> None:
+    """The end of the driver is the end of the server, whatever it is about to tell."""
+    with open_log(debug=False) as log:
+        server = ForkServer(str(tmp_path), threads=1, log=log)
+        ours, theirs = Pipe()
+        with ours, theirs:
+            # it asks again before the server, which imports still, has forked the first
+            for number in range(2):
+                server.fork(number, theirs.fileno())
+            server.hang_up()
+            server.stop(60.0)
+        log.seek(0)
+        assert b"Traceback" not in log.read()
