@@ -148,7 +148,9 @@ class LocalEngine:
         self._spawned: list[subprocess.Popen[bytes]] = []
         self._looked = 0.0
         self._reduced = 0
+        self._beside = 0.0
         self._too_big: set[int] = set()
+        self._owed = False
         self._dismissed = False
 
     def start(self, setup: Setup) -> None:
@@ -209,6 +211,7 @@ class LocalEngine:
         if not process.work:
             process.since = time.monotonic()
         process.send(work)
+        self._come_back()
 
     def running(self) -> list[Running]:
         """See `Engine.running`."""
@@ -281,34 +284,34 @@ class LocalEngine:
         process = max(known, key=lambda each: (not each.ready, private_bytes(self._pid(each))))
         self._looked = now + RELIEF_S
         self._kill(process)
+        # what it held is free then, and whoever wants memory next has it
+        self._exit_status(process)
         return self._died(process, KILLED)
 
     def _short_of_memory(self, process: _Process) -> list[Event] | None:
         """Go on with fewer workers where memory was too little for one; None where it was alone, and it is to blame.
 
-        What it was doing is no attempt: another worker may have taken the memory. Where the same work ends the last
-        worker too, it was this work, and the others come back.
+        What it was doing is no attempt unless no other worker lived since it began: another may have taken the memory.
+        Where work ends the last worker, it was this work, and the others come back once nobody does such work.
         """
         assert self.memory is not None
-        number = number_of(process.work[0]) if process.ready and process.work else None
         if process.alone and not process.ready:
             return None
-        last = len(self._processes) == 1
-        if number is not None and (last or number in self._too_big):
-            self._too_big.add(number)
-            self._come_back()
-            return None
-        if last:
-            if process.ready:
+        if len(self._processes) == 1:
+            if process.ready and not process.work:
+                return None
+            if process.ready and process.since >= self._beside:
+                self._too_big.add(number_of(process.work[0]))
+                self._owed = True
                 return None
             # it began beside others, whose memory is free now
             self._forget(process)
             self._hire()
-            return []
+            return [Returned(number=number_of(work)) for work in process.work]
+        doing = "worked" if process.ready else "loaded the model"
         self._forget(process)
         self.workers -= 1
         self._reduced += 1
-        doing = "worked" if process.ready else "loaded the model"
         reason = (
             f"memory is too little for {self.workers + 1} workers: worker {process.number} was stopped while it {doing}"
             f" (limit {size_text(self.memory.limit_bytes)}); going on with {self.workers}"
@@ -317,9 +320,12 @@ class LocalEngine:
         return [*returned, Reduced(worker=process.number, workers=self.workers, reason=reason)]
 
     def _come_back(self) -> None:
-        """Hire those again that were stopped for work that was too big beside them."""
-        missing, self._reduced = self._reduced, 0
-        self.hire(self.workers + missing)
+        """Hire those again that were stopped for work that was too big beside them, unless somebody does such work."""
+        at_hand = {number_of(work) for process in self._processes.values() for work in process.work}
+        if self._owed and not at_hand & self._too_big:
+            self._owed = False
+            missing, self._reduced = self._reduced, 0
+            self.hire(self.workers + missing)
 
     def _receive(self, process: _Process) -> list[Event]:
         try:
@@ -332,15 +338,25 @@ class LocalEngine:
         elif isinstance(event, LoadFailed):
             return self._not_loaded(process, event)
         else:
+            if self._ate_copy(event) and (events := self._short_of_memory(process)) is not None:
+                self._kill(process)
+                return events
             process.work.popleft()
             process.since = time.monotonic()
             process.done += 1
             process.send_next()
             self._early_deaths = 0
             if isinstance(event, Scored) and event.number in self._too_big:
-                # some may have been stopped once more, while they loaded
+                # some were stopped once more, beside it or while they loaded
+                self._owed = True
                 self._come_back()
         return [event]
+
+    def _ate_copy(self, event: Event) -> bool:
+        """Tell whether the kernel killed a copy of a worker, in its stead, for want of memory."""
+        if self.memory is None or not (isinstance(event, Failed) and event.apart and KILLED in event.reason):
+            return False
+        return self.memory.killed_again()
 
     def _not_loaded(self, process: _Process, event: LoadFailed) -> list[Event]:
         """Report a failed load, or try it once more in a fresh process."""
@@ -400,6 +416,8 @@ class LocalEngine:
     def _forget(self, process: _Process) -> None:
         process.ready = False
         del self._processes[process.pipe]
+        if self._processes:
+            self._beside = time.monotonic()
         process.pipe.close()
         if process.popen is not None:
             self._spawned.append(process.popen)
