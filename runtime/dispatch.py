@@ -44,10 +44,13 @@ from scoring.files import Listing
 from scoring.scan import Grid
 from scoring.specs import ColumnSpec
 
-__all__ = ["Dispatch", "Observer", "probe_rows"]
+__all__ = ["Dispatch", "Observer", "probe_rows", "probe_timeout_s"]
 
 POLL_S = 0.5
 STUCK_S = 5.0
+STUCK_AGAIN_S = 0.2
+LOOK_AFTER_S = 1.0
+"""What a worker has done for less is not asked about."""
 PROBE_ROWS = 1_000
 PROBE_LEAST_ROWS = 16
 PROBE_SHARE = 32
@@ -149,6 +152,7 @@ class Dispatch:
             self._listen()
             self._isolate()
             self._hand_out()
+            self._limit_hanging()
             self.observer.tick()
             self._check_stalled()
             self._stop_if_needed()
@@ -213,6 +217,18 @@ class Dispatch:
         still_s = time.monotonic() - self._moved
         if self.stall_s is not None and still_s > self.stall_s:
             raise ScorelineError(f"{stalled(self.stall_s)}; what is staged is kept, run again to go on")
+
+    def _limit_hanging(self) -> None:
+        """Have what began before anything was known of its time take no longer than what begins now."""
+        if self.timeout_s is not None:
+            return
+        for each in self.engine.running():
+            if each.allowed_s is not None or each.seconds < LOOK_AFTER_S:
+                continue
+            # the probe scores its rows twice
+            cells = len(each.work.batch.cells) if isinstance(each.work, Score) else 2
+            if (patience_s := self.plan.patience_s(cells)) is not None:
+                self.engine.limit(each.worker, patience_s)
 
     def _listen(self) -> None:
         """Take what the workers and the scanner say, waiting only where neither has anything to say."""
@@ -329,7 +345,7 @@ class Dispatch:
                 self.engine.submit(self._completed(wanted))
                 continue
             # a retry goes to the back of the queue
-            batch = self.plan.next(waits=not self._is_stuck()) or self.progress.again()
+            batch = self.plan.next() or self._next_of_stuck() or self.progress.again()
             if batch is None:
                 return
             self.progress.started(batch)
@@ -343,9 +359,15 @@ class Dispatch:
                 )
             )
 
-    def _is_stuck(self) -> bool:
-        """Tell whether nothing runs and the scanner says nothing: it may wait until what was found is scored."""
-        return self.progress.idle and time.monotonic() - self._moved > self.stuck_s
+    def _next_of_stuck(self) -> MiniBatch | None:
+        """Take what was found where nothing runs and the scanner says nothing: it may wait until that is scored."""
+        if not self.progress.idle or time.monotonic() - self._moved <= self.stuck_s:
+            return None
+        batch = self.plan.next(waits=False)
+        if batch is not None:
+            # where it waited once, it will wait for each of those that follow
+            self.stuck_s = min(self.stuck_s, STUCK_AGAIN_S)
+        return batch
 
     def _completed(self, work: Try | Score) -> Try | Score:
         cell = work.cell if isinstance(work, Try) else work.batch.cells[0]
@@ -363,6 +385,9 @@ class Dispatch:
         return self.timeout_s * max(1, -(-files // self.files_per_timeout))
 
     def _may_score(self) -> bool:
+        if self._first is None:
+            # what has no rows needs no columns, and the scanner may wait until it is out of the way
+            return True
         # where the signature names the columns, other workers need not wait for the probe
         return self._probe == "done" or (self._probe == "running" and bool(self._columns))
 
@@ -382,7 +407,7 @@ class Dispatch:
             self._probe = "done"
             return
         self._probe = "running"
-        self.engine.submit(Probe(cell=self._first, rows=rows))
+        self.engine.submit(Probe(cell=self._first, rows=rows, timeout_s=probe_timeout_s(self.timeout_s)))
 
     def _probe_rows(self, first: Cell) -> int | None:
         """Say how many rows to probe; None while it is not known whether anything is cut or grouped."""
@@ -419,6 +444,11 @@ class Dispatch:
 def probe_rows(grid: Grid) -> int:
     """Say how many rows the probe looks at, where rows are cut or grouped."""
     return max(PROBE_LEAST_ROWS, min(PROBE_ROWS, grid.estimated_rows // PROBE_SHARE))
+
+
+def probe_timeout_s(timeout_s: float | None) -> float | None:
+    """Say how long the probe may take, which scores its rows twice, where a mini-batch may take so long."""
+    return None if timeout_s is None else 2 * timeout_s
 
 
 def _tells_more(cell: Cell, first: Cell) -> bool:

@@ -419,8 +419,9 @@ class Job:
             while not isinstance(message := scanner.receive(), ScanEnd):
                 if isinstance(message, Cell) and message.rows:
                     return False
-                if isinstance(message, StagedCells):
-                    remove_below(output.spool, (part.url for cell in message.cells for part in cell.slices))
+                assert isinstance(message, Cell | StagedCells), message
+                cells = message.cells if isinstance(message, StagedCells) else (message,)
+                remove_below(output.spool, (part.url for cell in cells for part in cell.slices))
         finally:
             scanner.close()
         return True
@@ -460,7 +461,8 @@ class Job:
             limit_rows=options.limit,
             spool=str(output.spool),
             spool_bytes=spool_limit(options, str(output.spool)),
-            spool_slices=options.files_per_mini_batch,
+            # a mini-batch of so many files; and whether there is a second cell is asked before the first is scored
+            spool_cells=max(options.files_per_mini_batch, 2),
         )
 
     def _publish(

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import IO
 
-from runtime.dispatch import POLL_S, probe_rows
+from runtime.dispatch import POLL_S, probe_rows, probe_timeout_s
 from runtime.engines import Engine, Failed, LoadFailed, Probe, Probed, Ready, Returned, Score, Scored
 from runtime.findings import Notebook, listed, number
 from runtime.hiring import make_engine, worker_setup, worker_threads
@@ -106,7 +106,7 @@ class Trial:
             rows = probe_rows(grid)
         if first.slices[0].format not in TABLES or (self.columns and not rows):
             return
-        event = self._ask(Probe(cell=first, rows=rows))
+        event = self._ask(Probe(cell=first, rows=rows, timeout_s=probe_timeout_s(self.options.timeout_s)))
         if isinstance(event, Probed):
             self.columns = event.columns
             if event.objection:

@@ -39,7 +39,7 @@ class Begin:
         limit_rows: stop after so many rows; 0 reads all.
         spool: folder for decoded slices, of its own.
         spool_bytes: how much may lie there.
-        spool_slices: how many may, however large: a mini-batch of so many files has all of them at once.
+        spool_cells: how many of them the driver may have there, however large: what it waits for all at once.
     """
 
     cell_rows: int = -1
@@ -48,7 +48,7 @@ class Begin:
     limit_rows: int = 0
     spool: str = ""
     spool_bytes: int = 0
-    spool_slices: int = 0
+    spool_cells: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

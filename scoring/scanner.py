@@ -229,7 +229,7 @@ class Scan:
         self._dialect = dialect
         self._cell_rows = cell_rows
         self._limit_rows = begin.limit_rows
-        self._spool = Spool(begin.spool, begin.spool_bytes, begin.spool_slices)
+        self._spool = Spool(begin.spool, begin.spool_bytes, begin.spool_cells)
         self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._staged: dict[tuple[bytes, int], list[StagedCover]] = {}
         for cover in begin.staged:
@@ -275,7 +275,7 @@ class Scan:
 
     def _hand_out(self, *cells: Cell) -> None:
         for cell in cells:
-            self._spool.hand_out(cell.slices)
+            self._spool.hand_out(cell)
 
     def _same_input(self, run: list[Cell], cover: StagedCover) -> bool:
         slices = [part for cell in run for part in cell.slices]

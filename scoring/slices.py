@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from scoring.cells import InputFile, Slice
+from scoring.cells import Cell, InputFile, Slice
 from scoring.errors import InputBusyError, InputError
 from scoring.files import DecodedStream, RawStream, is_compressed
 from scoring.rows import Dialect, header_names, split_fields
@@ -76,7 +76,7 @@ class Spool:
     def __init__(self, folder: str, limit_bytes: int, least: int = 0) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
-        self._least = least
+        self._least = max(1, least)
         self._sizes: dict[str, int] = {}
         self._total_bytes = 0
         self._held: set[str] = set()
@@ -116,7 +116,7 @@ class Spool:
         while self._total_bytes > self._limit_bytes:
             for path in [path for path in self._sizes if path not in self._held and not os.path.exists(path)]:
                 self._total_bytes -= self._sizes.pop(path)
-            if len(self._sizes) <= max(len(self._held), self._least - 1):
+            if self._driver_holds() < self._least:
                 break
             time.sleep(SPOOL_POLL_S)
         self._count += 1
@@ -133,9 +133,17 @@ class Spool:
         self._total_bytes += size_bytes
         self._held.add(path)
 
-    def hand_out(self, slices: tuple[Slice, ...]) -> None:
-        """Note that the driver is about to learn of slices, and may remove them."""
-        self._held.difference_update(part.url for part in slices)
+    def hand_out(self, cell: Cell) -> None:
+        """Note that the driver is about to learn of a cell, and may remove its slices."""
+        paths = list(dict.fromkeys(part.url for part in cell.slices if part.url in self._held))
+        self._held.difference_update(paths)
+        if paths:
+            # they are removed together, and count as one
+            self._sizes[paths[-1]] = sum(self._sizes.pop(path) for path in paths)
+
+    def _driver_holds(self) -> int:
+        """Count the cells that the driver has and did not remove."""
+        return len(self._sizes) - len(self._held)
 
 
 def spool_error(error: OSError) -> InputBusyError:

@@ -85,10 +85,12 @@ class Probe:
     Attributes:
         cell: the first cell of the input with rows.
         rows: how many of its rows to score whole and in two parts; 0 only finds the columns.
+        timeout_s: how long it may take; None: for ever.
     """
 
     cell: Cell
     rows: int
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,6 +354,10 @@ class Engine(Protocol):
 
     def running(self) -> list[Running]:
         """Say what is being worked on; nothing where that cannot be looked at meanwhile."""
+        ...
+
+    def limit(self, worker: int, timeout_s: float) -> None:
+        """Say how long what a worker does may take, counted from where it began."""
         ...
 
     def dismiss(self) -> None:

@@ -71,6 +71,9 @@ class InlineEngine:
         """See `Engine.running`."""
         return []
 
+    def limit(self, worker: int, timeout_s: float) -> None:
+        """Do nothing, for nobody could stop it; see `Engine.limit`."""
+
     def dismiss(self) -> None:
         """See `Engine.dismiss`."""
 

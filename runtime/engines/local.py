@@ -104,7 +104,7 @@ class _Process:
         if not self.ready:
             return setup.load_timeout_s if setup is not None else None
         work = self.work[0] if self.work else None
-        timeout_s = None if work is None or isinstance(work, Probe) else work.timeout_s
+        timeout_s = work.timeout_s if work is not None else None
         if timeout_s is not None and isinstance(work, Score):
             timeout_s += work.wait_s
         if timeout_s is None or self.done or setup is None:
@@ -226,6 +226,12 @@ class LocalEngine:
             for process in self._processes.values()
             if process.work
         ]
+
+    def limit(self, worker: int, timeout_s: float) -> None:
+        """See `Engine.limit`."""
+        for process in self._processes.values():
+            if process.number == worker and process.work:
+                process.work[0] = replace(process.work[0], timeout_s=timeout_s)
 
     def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
         """See `Engine.wait`."""

@@ -440,7 +440,7 @@ def test_spool_has_room_for_a_mini_batch(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "spool").mkdir()
     write_files(tmp_path / "in", [("a.csv.gz", PACKED[".gz"](b"a\n" + b"123456789\n" * 100))])
-    begin = Begin(spool=str(tmp_path / "spool"), spool_bytes=1, spool_slices=4)
+    begin = Begin(spool=str(tmp_path / "spool"), spool_bytes=1, spool_cells=4)
     seen = []
     thread = threading.Thread(target=lambda: seen.extend(Scan(listed(tmp_path / "in"), Dialect(), begin, 10).run()))
     thread.start()
@@ -452,6 +452,27 @@ def test_spool_has_room_for_a_mini_batch(tmp_path):
         assert len(seen) == removed + 4
         os.unlink(seen[removed].slices[0].url)
     thread.join()
+
+
+def test_spool_counts_whole_cells(tmp_path):
+    """However many small files a cell has, the driver is given so many cells as it wants at once."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "spool").mkdir()
+    write_files(tmp_path / "in", [(f"{number:02}.csv.gz", PACKED[".gz"](b"a\n1\n")) for number in range(40)])
+    begin = Begin(spool=str(tmp_path / "spool"), spool_bytes=1, spool_cells=2)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.extend(Scan(listed(tmp_path / "in"), Dialect(), begin, 8).run()))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+        assert sum(os.path.exists(each.slices[0].url) for each in seen) <= 2
+        if len(seen) >= 2 and os.path.exists(seen[-2].slices[0].url):
+            for part in seen[-2].slices:
+                os.unlink(part.url)
+    thread.join()
+    assert max(len(each.slices) for each in seen) > 2
+    assert sum(each.rows for each in seen) == 40
 
 
 # What is said
