@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import ModelLoadError, UsageError
+from runtime.logs import OVERVIEW
 from scoring.files import local_path
 
-__all__ = ["ModelFolder", "fetch_model", "find_model", "model_digest", "read_mlmodel", "signature_names"]
+__all__ = [
+    "OF_A_JOB", "ModelFolder", "code_digest", "fetch_model", "find_model", "model_digest", "read_mlmodel",
+    "signature_names",
+]  # fmt: skip
 
 REMOTE = ("models:/", "runs:/", "mlflow-artifacts:/")
 IGNORED = frozenset({"__pycache__", ".DS_Store", ".git", "registered_model_meta"})
 """What a load or a look at a model may leave in its folder, and by which name MLflow fetched it."""
+OF_A_JOB = re.compile(r"_.+\.(receipt\.json|quarantine\.jsonl)|[._].+\.staging")
+"""What a job writes beside its score file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +90,77 @@ def fetch_model(uri: str, folder: str) -> ModelFolder:
     return ModelFolder(uri=uri, path=find_model(done.stdout.strip().splitlines()[-1]).path)
 
 
-def model_digest(path: str) -> str:
+def model_digest(path: str, written: Collection[str] = ()) -> str:
     """Digest the content of a folder or file: names and bytes of files, in order (sha256, hex).
 
+    What jobs write is no content, wherever in the folder it lies.
+
+    Args:
+        path: the folder or file.
+        written: files and folders that the job writes.
+
     Raises:
-        UsageError: one of them cannot be read.
+        UsageError: one of them cannot be read, or is no regular file.
     """
-    whole = hashlib.sha256()
+    if os.path.isdir(path):
+        return _digest(path, _files_below(path, written))
     # a model may be a single file, where a script loads it
-    tree = os.walk(path) if os.path.isdir(path) else [(os.path.dirname(path), [], [os.path.basename(path)])]
-    for folder, folders, files in tree:
-        folders[:] = sorted(name for name in folders if name not in IGNORED)
-        for name in sorted(files):
-            if name in IGNORED:
-                continue
-            file = os.path.join(folder, name)
-            whole.update(os.path.relpath(file, path).encode("utf-8", "surrogateescape") + b"\0")
-            try:
-                with open(file, "rb") as source:
-                    whole.update(hashlib.file_digest(source, "sha256").digest())
-            except OSError as error:
-                raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+    return _digest(path, [path])
+
+
+def code_digest(path: str, written: Collection[str]) -> str:
+    """Digest the content of a folder of code, as `model_digest` does; what is no regular file is no code.
+
+    Editors lock a file by a link to nothing, and programs leave pipes.
+
+    Args:
+        path: the folder.
+        written: files and folders that the job writes.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    return _digest(path, (file for file in _files_below(path, written) if os.path.isfile(file)))
+
+
+def _files_below(path: str, written: Collection[str]) -> Iterator[str]:
+    """Yield the files of a folder, without what a look at it leaves, and without what jobs write."""
+    passed_over = {os.path.realpath(each) for each in written}
+    for folder, folders, files in os.walk(path):
+        if folder != path and _is_of_a_job(files, folders):
+            folders.clear()
+            continue
+        place = os.path.realpath(folder)
+        folders[:], kept = (
+            sorted(
+                name
+                for name in names
+                if name not in IGNORED and not OF_A_JOB.fullmatch(name) and os.path.join(place, name) not in passed_over
+            )
+            for names in (folders, files)
+        )
+        yield from (os.path.join(folder, name) for name in kept)
+
+
+def _is_of_a_job(files: Sequence[str], folders: Sequence[str]) -> bool:
+    """Tell whether a folder holds the output or the logs of a job, and no code beside."""
+    if any(name.endswith(".py") for name in files):
+        return False
+    return OVERVIEW in files or any(OF_A_JOB.fullmatch(name) for name in (*files, *folders))
+
+
+def _digest(path: str, files: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(os.path.relpath(file, path).encode("utf-8", "surrogateescape") + b"\0")
+        try:
+            if os.path.exists(file) and not os.path.isfile(file):
+                # to open a pipe would wait for ever
+                raise UsageError(f"{file}: it is no regular file; take it away, or copy it to one")
+            with open(file, "rb") as source:
+                whole.update(hashlib.file_digest(source, "sha256").digest())
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
     return whole.hexdigest()
 
 

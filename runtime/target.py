@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -13,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import OutputError, UsageError
-from runtime.model import ModelFolder, fetch_model, find_model, is_remote, model_digest, read_mlmodel
+from runtime.model import (
+    OF_A_JOB,
+    ModelFolder,
+    code_digest,
+    fetch_model,
+    find_model,
+    is_remote,
+    model_digest,
+    read_mlmodel,
+)
 from runtime.options import Options
 from runtime.scratch import Scratch
 from runtime.script_output import open_folder
@@ -33,10 +43,12 @@ class ModelTarget:
     Attributes:
         uri: as it was asked for.
         path: the folder that has the ``MLmodel`` file.
+        written: what the job writes on this machine, which may lie in it.
     """
 
     uri: str
     path: str
+    written: tuple[str, ...] = ()
     by_file: bool = False
 
     @property
@@ -51,7 +63,7 @@ class ModelTarget:
 
     def digest(self) -> str:
         """Digest its content."""
-        return model_digest(self.path)
+        return model_digest(self.path, self.written)
 
     def mlmodel(self) -> dict[str, Any]:
         """Read its ``MLmodel`` file."""
@@ -74,12 +86,14 @@ class ScriptTarget:
         code: folder of the code.
         script: path of the script.
         environment: variables of the workers' environment.
+        written: what the job writes on this machine, which may lie in these folders.
     """
 
     uri: str
     path: str
     code: str
     script: str
+    written: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = field(repr=False)
     by_file: bool = True
 
@@ -91,8 +105,8 @@ class ScriptTarget:
     def digest(self) -> str:
         """Digest the content of model and code, and the environment."""
         whole = hashlib.sha256()
-        for path in (self.path, self.code):
-            whole.update((model_digest(path) if path else "-").encode())
+        whole.update((model_digest(self.path, self.written) if self.path else "-").encode())
+        whole.update(code_digest(self.code, self.written).encode())
         for name, value in sorted(self.environment):
             whole.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()
@@ -133,7 +147,7 @@ def find_target(options: Options, stack: ExitStack, notice: Notice) -> ModelTarg
     """
     if not options.scoring_script:
         model = _model(options.model, options.model_access, stack, notice)
-        return ModelTarget(uri=model.uri, path=model.path)
+        return ModelTarget(uri=model.uri, path=model.path, written=_written(options))
     code = options.code
     if options.code_access is not None:
         code = _from_storage(options.code_access, code, stack, notice)
@@ -150,8 +164,18 @@ def find_target(options: Options, stack: ExitStack, notice: Notice) -> ModelTarg
             raise UsageError(f"{options.model}: no such model")
     return ScriptTarget(
         uri=options.model or os.path.join(options.code, options.scoring_script), path=path, code=code, script=script,
-        environment=options.environment_variables,
+        written=_written(options), environment=options.environment_variables,
     )  # fmt: skip
+
+
+def _written(options: Options) -> tuple[str, ...]:
+    """Name what the job writes on this machine; a folder of Python files is code, whatever is written into it."""
+    folders = [options.job_folder, *([options.logs] if options.logs else [])]
+    files = []
+    if options.output_access is None:
+        folders.append(options.output_folder)
+        files.append(os.path.join(options.output_folder, options.output_name))
+    return (*files, *(folder for folder in folders if not glob.glob("*.py", root_dir=folder)))
 
 
 def _model(uri: str, access: BlobAccess | None, stack: ExitStack, notice: Notice) -> ModelFolder:
@@ -197,10 +221,17 @@ def stage_model(path: str, work: str) -> str:
         if os.path.isfile(source):
             _link(source, target)
         else:
-            shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, copy_function=_link, ignore=_not_of_the_model)
     except (OSError, shutil.Error) as error:
-        raise OutputError(f"{target}: the model cannot be staged: {error}") from None
+        # of a tree all failures come at once, as (from, to, why)
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise OutputError(f"{target}: the model cannot be staged: {why}") from None
     return root
+
+
+def _not_of_the_model(_: str, names: list[str]) -> list[str]:
+    """Name what is not staged: what Python leaves, and what jobs write, as this one where its output lies inside."""
+    return [name for name in names if name == "__pycache__" or OF_A_JOB.fullmatch(name)]
 
 
 def _link(source: str, target: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ModelLoadError, UsageError
-from runtime.model import fetch_model, find_model, is_remote, model_digest, read_mlmodel
+from runtime.model import code_digest, fetch_model, find_model, is_remote, model_digest, read_mlmodel
 from tests.runtime.commands import scoreline
 
 REGISTER = """
@@ -97,6 +97,47 @@ def test_file_that_cannot_be_read_is_named(model: Path) -> None:
     (model / "data" / "more").symlink_to("nothing")
     with pytest.raises(UsageError, match=r"model/data/more: cannot be read: No such file or directory"):
         model_digest(str(model))
+
+
+def test_pipe_in_a_model_is_refused(model: Path) -> None:
+    """To read one would wait for ever."""
+    os.mkfifo(model / "data" / "pipe")
+    with pytest.raises(UsageError, match=r"model/data/pipe: it is no regular file"):
+        model_digest(str(model))
+
+
+def test_what_is_no_regular_file_is_no_code(model: Path) -> None:
+    """Locks of editors, which are links to nothing, and pipes that programs leave say nothing of a script."""
+    digest = code_digest(str(model), ())
+    (model / ".#score.py").symlink_to("someone@somewhere.1234")
+    os.mkfifo(model / "data" / "pipe")
+    assert code_digest(str(model), ()) == digest
+    (model / "score.py").write_text("def run(names): return names")
+    assert code_digest(str(model), ()) != digest
+
+
+def test_what_jobs_write_is_no_code(model: Path) -> None:
+    """A script may stand in the folder that jobs are run in: their output and logs are told by what is in them."""
+    digest = code_digest(str(model), ())
+    for name in (
+        "out/predictions.csv", "out/_predictions.receipt.json", "out/of-the-script.txt", "scoreline/may/score/x.csv",
+        "scoreline/may/score/.x.csv.staging/lock", "scoreline/may/logs/job_progress_overview.txt",
+        "scoreline/may/logs/user/error.txt", "_x.quarantine.jsonl",
+    ):  # fmt: skip
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text("x")
+    assert code_digest(str(model), ()) == digest == model_digest(str(model))
+    # a folder of code is code, whatever is written into it
+    (model / "src").mkdir()
+    (model / "src/score.py").write_text("def run(names): return names")
+    with_code = code_digest(str(model), ())
+    assert with_code != digest
+    (model / "src/_predictions.receipt.json").write_text("x")
+    assert code_digest(str(model), ()) == with_code
+    # and this job knows which files it writes
+    (model / "predictions.csv").write_text("x")
+    assert code_digest(str(model), ()) != with_code
+    assert code_digest(str(model), (str(model / "predictions.csv"),)) == with_code
 
 
 @pytest.mark.parametrize(
