@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runtime.progress import UNNAMED
+from runtime.progress import NO_RESULT, UNNAMED
 from scoring.cells import MiniBatch, Slice, SliceAccount, covered_digest
 from scoring.quarantine import quarantine_lines
 
@@ -75,9 +75,8 @@ class ScriptScore:
         self.causes.update(f"{part.name}: {part.problem}" for part in batch.slices if part.problem)
         if nothing and readable:
             self.lines = b""
-            reason = "run() returned no result"
-            entries += [_entry(part, reason) for part in readable]
-            self.causes[reason] = files
+            entries += [_entry(part, NO_RESULT) for part in readable]
+            self.causes[NO_RESULT] = files
         elif failed:
             names = f"{readable[0].name} to {readable[-1].name}"
             reason = f"run() returned {items} results for the {files} files {names}, and does not say for which"

@@ -15,7 +15,7 @@ from scoring.cells import MiniBatch, SliceAccount
 from scoring.patient_files import WAITS_S
 
 __all__ = [
-    "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_of",
+    "NO_RESULT", "UNNAMED", "Abandoned", "ErrorThreshold", "FileCount", "Progress", "QuarantineLimit", "cause_of",
     "cause_text", "other_columns",
 ]  # fmt: skip
 
@@ -24,6 +24,8 @@ DEFAULT_PERCENT = 1.0
 DEFAULT_ROWS = 10
 UNNAMED = "run() returned fewer results than files"
 """The cause of failed files that a scoring script did not name (contract 2.3)."""
+NO_RESULT = "run() returned no result"
+"""Why all files of a mini-batch failed that a scoring script returned nothing for (contract 2.3)."""
 SHOWN_FILES = 3
 KNOWN_FAILURES = 3
 """So many mini-batches that fail with one text have a cause in common, which no retry cures."""
@@ -227,6 +229,8 @@ class Progress:
     ) -> None:
         """Count a part, staged now or by an earlier run."""
         self.parts[number] = (key, size_bytes)
+        counts = dict(causes)
+        nothing = NO_RESULT if NO_RESULT in counts else ""
         for account in accounts:
             count = self.files.setdefault(account.name, FileCount())
             count.read += account.rows
@@ -238,11 +242,11 @@ class Progress:
             self.given_up += account.given_up
             self.bytes_done += account.stop - account.start
             if account.problem or account.given_up or account.quarantined:
-                self.failed_files.setdefault(account.name, account.problem)
-        unnamed = dict(causes).get(UNNAMED, 0)
+                self.failed_files.setdefault(account.name, account.problem or nothing)
+        unnamed = counts.get(UNNAMED, 0)
         self.unnamed_failures += unnamed
         self.given_up += unnamed
-        self.causes.update(dict(causes))
+        self.causes.update(counts)
 
     def failed(self, event: Failed) -> MiniBatch:
         """Take the bad outcome of an attempt: try again, elsewhere; then give the mini-batch up, or stop the job."""

@@ -156,7 +156,8 @@ class MiniBatch:
             return first.name
         if first.file == last.file:
             return f"{first.name} rows {first.first_row:,} to {last.first_row + last.rows - 1:,}"
-        return f"{first.name} to {last.name} ({self.rows:,} rows)"
+        many = f"{self.rows:,} rows" if first.format in TABLES else f"{len(self.slices):,} files"
+        return f"{first.name} to {last.name} ({many})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

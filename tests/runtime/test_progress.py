@@ -20,7 +20,7 @@ from runtime.errors import (
     WorkerError,
     exit_code,
 )
-from runtime.progress import MAX_ATTEMPTS, Progress, QuarantineLimit
+from runtime.progress import MAX_ATTEMPTS, NO_RESULT, Progress, QuarantineLimit
 from scoring.cells import Cell, MiniBatch, Slice, SliceAccount
 
 ROWS = 10
@@ -170,6 +170,13 @@ def test_returned_mini_batch_counts_no_attempt(progress: Progress) -> None:
     progress.returned(Returned(number=1))
     assert [again.number for again in iter(progress.again, None)] == [1, 0]
     assert progress.attempts == 1
+
+
+def test_files_that_a_script_returned_nothing_for_say_so(progress: Progress) -> None:
+    """That one row of one was not scored would say nothing to the author of a script."""
+    progress.started(batch(0))
+    progress.scored_batch(replace(scored(0, given_up=ROWS), causes=((NO_RESULT, 1),)))
+    assert progress.failures_text() == "0.csv (run() returned no result)"
 
 
 def test_other_columns_stop_the_job(progress: Progress) -> None:

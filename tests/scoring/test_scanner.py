@@ -174,6 +174,7 @@ def test_cells_of_files_for_a_script(tmp_path):
         for number, name in enumerate([".b", "a.txt", "c.csv"])
     ]  # fmt: skip
     assert MiniBatch(number=0, cells=tuple(cells[1:2])).describe() == "a.txt"
+    assert MiniBatch(number=0, cells=tuple(cells[1:3])).describe().endswith(" (2 files)")
 
 
 def test_files_of_a_script_that_are_staged(tmp_path):
