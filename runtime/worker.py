@@ -318,7 +318,7 @@ def _trace(error: BaseException) -> str:
     first = error.__traceback__
     while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
         first = first.tb_next
-    if first is None and hasattr(error, "__notes__"):
+    if first is None and (hasattr(error, "__notes__") or isinstance(error, ModelUseError)):
         # raised by ourselves, and explained
         return ""
     return "".join(traceback.format_exception(type(error), error, first or error.__traceback__))

@@ -229,6 +229,8 @@ class Script:
         advice = ""
         if isinstance(error, ModuleNotFoundError):
             advice = "; install it where this runs, or put it into the folder of the code"
+        elif isinstance(error, SystemExit) and _is_of_argparse(error):
+            advice = "; it parses sys.argv, where Azure ML's own arguments stand: use parse_known_args()"
         raise ModelLoadError(self._sentence(what, error) + advice) from error
 
     def _sentence(self, what: str, error: BaseException) -> str:
@@ -250,6 +252,11 @@ class Script:
         file, line = (inside or [(self._path, None)])[-1]
         name = os.path.relpath(file, code)
         return f"{name}:{line}" if line else name
+
+
+def _is_of_argparse(error: SystemExit) -> bool:
+    """Tell whether an `argparse.ArgumentParser` ended the process, for it met arguments that it does not know."""
+    return any(frame.f_globals.get("__name__") == "argparse" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def conceal(text: str, environment: Sequence[tuple[str, str]]) -> str:

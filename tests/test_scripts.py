@@ -317,6 +317,7 @@ def test_script_that_is_none(tmp_path: Path, fault: Fault) -> None:
     assert outcome.code == 2
     assert re.search(fault.reason, outcome.message), outcome.message
     assert "define" in outcome.message
+    assert not any("Traceback" in text for text in outcome.said)
     assert outcome.names == []
     assert not mark.exists()
 
@@ -463,6 +464,23 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
 
 
 # Killed
+
+
+def test_job_whose_output_lies_with_its_code_goes_on(tmp_path: Path) -> None:
+    """A deployment may be run in the folder that is its code and its model: what the job writes is neither."""
+    fails = "if names[0] == 'c.txt' and not os.path.exists(os.environ['MARK']): raise RuntimeError('not yet')"
+    code = tmp_path / "code"
+    job = ScriptJob(
+        tmp_path, scoring_script(body=fails), model=str(code), output=str(code / "may/score"), logs=str(code / "logs"),
+        error_threshold=0, max_retries=0, workers=1,
+    )  # fmt: skip
+    assert "error_threshold 0" in job.run().message
+    (tmp_path / "mark").touch()
+    outcome = job.run()
+    assert outcome.error is None
+    assert outcome.calls["a.txt"] == 1
+    assert (code / "may/score/predictions.csv").read_text().splitlines() == ALL
+    assert any("already complete" in text for text in job.run().said)
 
 
 def test_killed_script_job_goes_on(tmp_path: Path) -> None:

@@ -353,6 +353,10 @@ LOADING = {
     "KeyboardInterrupt": Fault(top="raise KeyboardInterrupt", reason="KeyboardInterrupt"),
     "os._exit": Fault(top="os._exit(3)", reason=r"died \(exit code 3\) while it loaded"),
     "segfault": Fault(top="import ctypes; ctypes.string_at(0)", reason=r"died \(SIGSEGV\) while it loaded"),
+    "argparse": Fault(
+        top="import argparse; argparse.ArgumentParser().parse_args()",
+        reason=r"SystemExit: 2 \(score\.py:\d+\); it parses sys\.argv, .*: use parse_known_args\(\)",
+    ),
     "init raises": Fault(
         top="""
             def init():
