@@ -193,7 +193,7 @@ class Claim:
         """See that the claim is still there.
 
         Raises:
-            OutputBusyError: another driver has it by now.
+            OutputBusyError: another driver has it by now, or what is staged was removed.
             OSError: it cannot be read.
         """
         path = self._staging / (LOCK if self.locked else CLAIM)
@@ -204,6 +204,11 @@ class Claim:
             else:
                 _check_same(self._lock, path)
                 return
+        if not path.exists():
+            raise OutputBusyError(
+                f"{self._output}: what is staged in {self._staging.name} was removed while the job ran: by another "
+                "driver that completed it, or by a scoring script that emptied AZUREML_BI_OUTPUT_PATH"
+            )
         raise OutputBusyError(f"{self._output}: another driver took this output over; it goes on with what is staged")
 
     def release(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -344,6 +345,14 @@ def test_claim_keeps_others_out(output: ScoreFile) -> None:
     output.release()
     second.claim()
     second.release()
+
+
+def test_claim_that_a_script_removed_is_told(output: ScoreFile) -> None:
+    """What is staged lies in the output folder, which some scripts empty: nothing is published without it."""
+    shutil.rmtree(output.staging_folder)
+    with pytest.raises(OutputBusyError, match="a scoring script that emptied AZUREML_BI_OUTPUT_PATH"):
+        output.publish(header=HEADER, parts=[], mode="fail", fingerprint=MINE)
+    assert not output.path.exists()
 
 
 def test_claim_of_another_name_is_another_claim(output: ScoreFile) -> None:
