@@ -251,7 +251,10 @@ def test_init_that_hangs(tmp_path: Path) -> None:
     script = scoring_script(top=INIT.format(body="time.sleep(600)"))
     outcome = ScriptJob(tmp_path, script, workers=1, init_timeout_s=2.5).run()
     assert outcome.code == 1
-    assert "the worker was not ready within 2.5 s" in outcome.message
+    assert outcome.message == (
+        "the worker was not ready within 2.5 s, for the script was being imported, or in its init(); "
+        "--init-timeout allows more"
+    )
     assert outcome.log("user/error/0/*.txt").count("the worker was not ready within 2.5 s") == 2
     # on a machine that is busy, one of them may be ended before it comes so far
     assert inits(tmp_path) <= 2

@@ -193,6 +193,10 @@ class LocalEngine:
         scorer = self._setup.scorer if self._setup is not None else None
         return dict(scorer.environment) if isinstance(scorer, ScriptSpec) else {}
 
+    @property
+    def _scores_by_script(self) -> bool:
+        return self._setup is not None and isinstance(self._setup.scorer, ScriptSpec)
+
     def wanted(self) -> int:
         """See `Engine.wanted`."""
         return sum(QUEUED - len(process.work) for process in self._processes.values() if process.ready)
@@ -271,6 +275,8 @@ class LocalEngine:
                 events += self._bury(process, "timeout", f"not done within {allowed:g} s", detail)
             else:
                 reason = f"the worker was not ready within {allowed:g} s"
+                if self._scores_by_script:
+                    reason += ", for the script was being imported, or in its init(); --init-timeout allows more"
                 events += self._not_loaded(process, LoadFailed(worker=process.number, reason=reason))
         return events
 
@@ -394,7 +400,7 @@ class LocalEngine:
             goes_on = bool(self._processes)
             if goes_on and self._server_lost(process):
                 return []
-            reason += " while it loaded the model"
+            reason += " while it loaded the script" if self._scores_by_script else " while it loaded the model"
             detail = self._words(process)
             return [LoadFailed(worker=process.number, reason=reason, detail=detail, goes_on=goes_on, died=cause)]
         return self._bury(process, "crashed", reason, self._words(process))

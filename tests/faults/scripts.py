@@ -351,8 +351,8 @@ LOADING = {
     "raises": Fault(top="1 / 0", reason=r"it cannot be imported: ZeroDivisionError: .*\(score\.py:\d+\)"),
     "sys.exit": Fault(top="sys.exit(3)", reason=r"it cannot be imported: SystemExit: 3"),
     "KeyboardInterrupt": Fault(top="raise KeyboardInterrupt", reason="KeyboardInterrupt"),
-    "os._exit": Fault(top="os._exit(3)", reason=r"died \(exit code 3\) while it loaded"),
-    "segfault": Fault(top="import ctypes; ctypes.string_at(0)", reason=r"died \(SIGSEGV\) while it loaded"),
+    "os._exit": Fault(top="os._exit(3)", reason=r"died \(exit code 3\) while it loaded the script"),
+    "segfault": Fault(top="import ctypes; ctypes.string_at(0)", reason=r"died \(SIGSEGV\) while it loaded the script"),
     "argparse": Fault(
         top="import argparse; argparse.ArgumentParser().parse_args()",
         reason=r"SystemExit: 2 \(score\.py:\d+\); it parses sys\.argv, .*: use parse_known_args\(\)",
