@@ -142,7 +142,12 @@ def _list_remote(spec: InputSpec) -> Listing:
     return Listing(files=tuple(_input_file(spec, by_name[name]) for name in kept), skipped=skipped)
 
 
-def _below(root: str, prefix: str, *, hidden: bool) -> Iterator[str]:
+def _below(root: str, prefix: str, *, hidden: bool, around: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the names of all files, but not those behind a link to one of the real folders around it, which are again.
+
+    Through two such links there are more ways than anybody could ever walk.
+    """
+    around = around or (os.path.realpath(root),)
     try:
         entries = list(os.scandir(os.path.join(root, prefix)))
     except OSError as error:
@@ -154,7 +159,9 @@ def _below(root: str, prefix: str, *, hidden: bool) -> Iterator[str]:
             if entry.name.startswith(("_", ".")) and not hidden:
                 yield name
             else:
-                yield from _below(root, name + "/", hidden=hidden)
+                real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(around[-1], entry.name)
+                if real not in around:
+                    yield from _below(root, name + "/", hidden=hidden, around=(*around, real))
         else:
             yield name
 

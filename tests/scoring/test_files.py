@@ -107,6 +107,10 @@ def test_list_links(folder):
     (folder / "below").symlink_to(folder / "sub")
     names = names_of(list_inputs(InputSpec(url=str(folder), recursive=True)))
     assert {"link.csv", "below/c.csv"} < set(names)
+    for name in ("same", "sub/above", "sub/also"):
+        # 2 to the power of 40 ways
+        (folder / name).symlink_to(folder)
+    assert names_of(list_inputs(InputSpec(url=str(folder), recursive=True))) == names
     (folder / "loop.csv").symlink_to(folder / "loop.csv")
     with pytest.raises(InputError, match=r"loop\.csv: "):
         list_inputs(InputSpec(url=str(folder)))
