@@ -126,7 +126,12 @@ def _wrong_script(code: str, script: str) -> str | None:
     path = os.path.join(code, script)
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
-        there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py")) if os.path.isdir(folder) else []
+        try:
+            there = sorted(entry for entry in os.listdir(folder) if entry.endswith(".py"))
+        except PermissionError as error:
+            return f"{shown(script)}: its folder cannot be read: {error.strerror}"
+        except OSError:
+            there = []
         close = difflib.get_close_matches(name, there, 1)
         near = f"; did you mean {os.path.join(os.path.dirname(script), close[0])}?" if close else ""
         return f"{shown(script)}: no such file in the folder of the code{near}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -786,6 +787,21 @@ def test_file_of_bytes_is_no_yaml() -> None:
     """A file in another encoding is told by the line of its first strange byte."""
     Path("deployment.yml").write_bytes(b"name: blue\ndescription: caf\xe9\n")
     assert str(complaint()) == "deployment.yml:2: not a text file in UTF-8, so it is no YAML"
+
+
+def test_code_that_cannot_be_read_is_told() -> None:
+    """A folder that was given to another user is no fault of Scoreline's."""
+    Path("deployment.yml").write_text(HEAD + CODE)
+    Path("code").chmod(0)
+    try:
+        if os.access("code", os.R_OK):
+            pytest.skip("root may read every folder")
+        assert str(complaint()) == (
+            "deployment.yml:6: code_configuration.scoring_script: 'score.py': its folder cannot be read: "
+            "Permission denied"
+        )
+    finally:
+        Path("code").chmod(0o755)
 
 
 def test_script_with_a_null_byte_is_refused() -> None:
