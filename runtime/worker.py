@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import glob
+import io
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from runtime.engines import (
     Event,
@@ -52,6 +53,8 @@ from scoring.log_paths import stderr_path, stdout_path
 from scoring.specs import ScriptSpec
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from scoring.script import Script
     from scoring.specs import ColumnSpec
 
@@ -411,3 +414,21 @@ def _keep_words(logs: str, number: int) -> None:
             continue
         os.dup2(opened, descriptor)
         os.close(opened)
+    sys.stdout, sys.stderr = _forgiving(sys.stdout, 1), _forgiving(sys.stderr, 2)
+
+
+class _Words(io.FileIO):
+    """A stream of what is printed; what cannot be kept is dropped, for a file is worth more than what is said of it."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write it, or drop it where the disk of the logs is full."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _forgiving(stream: TextIO, descriptor: int) -> TextIO:
+    """Return a stream like this one, to which nobody fails to print."""
+    words = io.BufferedWriter(_Words(descriptor, "wb", closefd=False))
+    return io.TextIOWrapper(words, encoding=stream.encoding, errors=stream.errors, line_buffering=True)

@@ -402,6 +402,15 @@ def test_script_that_prints_much(tmp_path: Path) -> None:
     assert sum(len(text) for text in outcome.said) < 100_000
 
 
+def test_words_that_find_no_room_cost_no_file(tmp_path: Path) -> None:
+    """Logs on a full disk are no reason for a script that prints to fail, where it is imported or in run."""
+    speaks = 'import sys\nprint("a word")\nprint("another", file=sys.stderr)'
+    full = "import os\nfor descriptor in (1, 2):\n    os.dup2(os.open('/dev/full', os.O_WRONLY), descriptor)\n"
+    outcome = ScriptJob(tmp_path, scoring_script(speaks, top=full + speaks)).run()
+    assert outcome.error is None
+    assert outcome.receipt["rows"]["scored"] == 5
+
+
 def test_words_before_a_death_are_kept(tmp_path: Path) -> None:
     """What was printed before the process died stands in its log, by Python and by what is below."""
     body = "print('by Python', names[0], flush=True)\nos.write(1, b'below\\n')\nif 'c.txt' in names:\n    os._exit(3)"
