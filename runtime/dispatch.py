@@ -135,6 +135,7 @@ class Dispatch:
     _columns: tuple[ColumnSpec, ...] = ()
     _probe: Literal["unknown", "running", "done"] = "unknown"
     _first: Cell | None = None
+    _kept: MiniBatch | None = None
     _cells: int = 0
     _moved: float = field(default_factory=time.monotonic)
 
@@ -148,7 +149,8 @@ class Dispatch:
         if self.by_file:
             self._probe = "done"
         isolating = self._isolating = Isolating(self.plan, self.progress, by_file=self.by_file)
-        while not (self.plan.exhausted and self.progress.idle and isolating.idle):
+        # what the probe says counts, though all was scored beside it
+        while not (self.plan.exhausted and self.progress.idle and isolating.idle and self._probe == "done"):
             self._listen()
             self._isolate()
             self._hand_out()
@@ -267,7 +269,7 @@ class Dispatch:
                     # nobody else can tell what is to be read
                     raise ModelLoadError(event.reason)
                 # what the probe met, the scoring meets again, and reports
-                self._probe = "done"
+                self._end_probe()
             case Failed():
                 batch = self.progress.failed(event)
                 self.observer.failed(event, batch)
@@ -314,12 +316,21 @@ class Dispatch:
         self.predict_s += event.predict_s
         if self.progress.columns and not named:
             self.output.record_header(self.progress.columns)
-        remove_below(self.output.spool, (part.url for part in batch.slices))
+        if self._probe == "done" or self._first not in batch.cells:
+            remove_below(self.output.spool, (part.url for part in batch.slices))
+        else:
+            self._kept = batch
         self.observer.scored(event, batch)
         self.progress.check_limit(self.plan.rows if self.plan.complete else None)
 
-    def _probed(self, event: Probed) -> None:
+    def _end_probe(self) -> None:
         self._probe = "done"
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            remove_below(self.output.spool, (part.url for part in kept.slices))
+
+    def _probed(self, event: Probed) -> None:
+        self._end_probe()
         self._columns = event.columns
         if event.objection:
             # other workers may have staged something meanwhile

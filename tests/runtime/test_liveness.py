@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime import plan, run, validate
-from runtime.errors import WorkerError
+from runtime.engines import Event, Probe, Scored, Work, inline
+from runtime.errors import UsageError, WorkerError
 from tests.faults.saving import write_actions
 
 
@@ -19,6 +21,27 @@ from tests.faults.saving import write_actions
 def by_row(models: Path) -> Path:
     """Return the model that does what its rows say."""
     return models / "by_row"
+
+
+class ProbesLate(inline.InlineEngine):
+    """Two workers, of which the one with the probe is slow: it begins when the other has scored something."""
+
+    held: Probe | None = None
+
+    def submit(self, work: Work) -> None:
+        """Keep the probe."""
+        if isinstance(work, Probe):
+            self.held = work
+        else:
+            super().submit(work)
+
+    def wait(self, timeout_s: float, also: Connection | None = None) -> list[Event]:
+        """Give the probe away when something is scored."""
+        events = super().wait(timeout_s, also)
+        if self.held is not None and any(isinstance(event, Scored) for event in events):
+            super().submit(self.held)
+            self.held = None
+        return events
 
 
 def write_packed(folder: Path, files: Mapping[str, int]) -> Path:
@@ -69,6 +92,15 @@ def test_second_cell_is_found_beside_a_full_spool(by_row: Path, tmp_path: Path) 
     files = write_packed(tmp_path / "in", {"a.csv.gz": 600, "b.csv.gz": 600, "c.csv.gz": 600})
     rows = scored(model=by_row, input=files, output=tmp_path / "out", spool_bytes=1, engine="inline")
     assert rows == ["a.csv.gz"] * 600 + ["b.csv.gz"] * 600 + ["c.csv.gz"] * 600
+
+
+def test_cell_is_kept_until_it_was_probed(by_row: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another worker scores it before the probe comes to it, the probe finds what it would have found."""
+    monkeypatch.setattr(inline, "InlineEngine", ProbesLate)
+    text = write_actions(tmp_path / "in.csv", *["mean"] * 1_100).read_bytes()
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    with pytest.raises(UsageError, match="predictions depend on which rows are scored together"):
+        run(model=by_row, input=tmp_path / "in.csv.gz", output=tmp_path / "out", engine="inline", spool_bytes=1)
 
 
 def test_probe_that_hangs_is_stopped(by_row: Path, tmp_path: Path) -> None:
