@@ -333,8 +333,10 @@ class LocalEngine:
 
     def _come_back(self) -> None:
         """Hire those again that were stopped for work that was too big beside them, unless somebody does such work."""
+        if not self._owed:
+            return
         at_hand = {number_of(work) for process in self._processes.values() for work in process.work}
-        if self._owed and not at_hand & self._too_big:
+        if not at_hand & self._too_big:
             self._owed = False
             missing, self._reduced = self._reduced, 0
             self.hire(self.workers + missing)
