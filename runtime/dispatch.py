@@ -317,7 +317,7 @@ class Dispatch:
         if self.progress.columns and not named:
             self.output.record_header(self.progress.columns)
         if self._probe == "done" or self._first not in batch.cells:
-            remove_below(self.output.spool, (part.url for part in batch.slices))
+            self._make_room(batch.cells)
         else:
             self._kept = batch
         self.observer.scored(event, batch)
@@ -327,7 +327,11 @@ class Dispatch:
         self._probe = "done"
         if self._kept is not None:
             kept, self._kept = self._kept, None
-            remove_below(self.output.spool, (part.url for part in kept.slices))
+            self._make_room(kept.cells)
+
+    def _make_room(self, cells: Sequence[Cell]) -> None:
+        """Remove from the spool what lies there of cells that nobody reads any more."""
+        remove_below(self.output.spool, (part.url for cell in cells for part in cell.slices))
 
     def _probed(self, event: Probed) -> None:
         self._end_probe()
@@ -444,7 +448,7 @@ class Dispatch:
         self.resumed += 1
         self.resumed_rows += key.rows
         self.progress.staged(staged.number, staged.key, self.staged[staged.key], accounts, causes)
-        remove_below(self.output.spool, (part.url for cell in staged.cells for part in cell.slices))
+        self._make_room(staged.cells)
 
     def _stop_if_needed(self) -> None:
         if self.progress.error is not None:

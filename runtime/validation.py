@@ -268,6 +268,7 @@ class _Look:
                 cell_rows=grid.cell_rows,
                 limit_rows=min(rows, (workers + 1) * grid.cell_rows),
                 spool=spool,
+                # nobody makes room there
                 spool_bytes=sys.maxsize,
             )
             scanner.begin(begin)

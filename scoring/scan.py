@@ -48,7 +48,7 @@ class Begin:
     limit_rows: int = 0
     spool: str = ""
     spool_bytes: int = 0
-    spool_cells: int = 0
+    spool_cells: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,10 +73,10 @@ def layout(head: bytes, dialect: Dialect, *, final: bool) -> Layout | None:
 class Spool:
     """What is decoded or fetched, on local disk, a file for each slice, which the driver removes once it is staged."""
 
-    def __init__(self, folder: str, limit_bytes: int, least: int = 0) -> None:
+    def __init__(self, folder: str, limit_bytes: int, least: int = 1) -> None:
         self._folder = folder
         self._limit_bytes = limit_bytes
-        self._least = max(1, least)
+        self._least = least
         self._sizes: dict[str, int] = {}
         self._total_bytes = 0
         self._held: set[str] = set()

@@ -190,12 +190,12 @@ class LocalEngine:
             ours.send(replace(self._setup, slot=slot) if slot and self._setup is not None else self._setup)
 
     def _own_environment(self) -> dict[str, str]:
-        scorer = self._setup.scorer if self._setup is not None else None
-        return dict(scorer.environment) if isinstance(scorer, ScriptSpec) else {}
+        return dict(self._script.environment) if self._script is not None else {}
 
     @property
-    def _scores_by_script(self) -> bool:
-        return self._setup is not None and isinstance(self._setup.scorer, ScriptSpec)
+    def _script(self) -> ScriptSpec | None:
+        scorer = self._setup.scorer if self._setup is not None else None
+        return scorer if isinstance(scorer, ScriptSpec) else None
 
     def wanted(self) -> int:
         """See `Engine.wanted`."""
@@ -275,7 +275,7 @@ class LocalEngine:
                 events += self._bury(process, "timeout", f"not done within {allowed:g} s", detail)
             else:
                 reason = f"the worker was not ready within {allowed:g} s"
-                if self._scores_by_script:
+                if self._script is not None:
                     reason += ", for the script was being imported, or in its init(); --init-timeout allows more"
                 events += self._not_loaded(process, LoadFailed(worker=process.number, reason=reason))
         return events
@@ -402,7 +402,7 @@ class LocalEngine:
             goes_on = bool(self._processes)
             if goes_on and self._server_lost(process):
                 return []
-            reason += " while it loaded the script" if self._scores_by_script else " while it loaded the model"
+            reason += " while it loaded the model" if self._script is None else " while it loaded the script"
             detail = self._words(process)
             return [LoadFailed(worker=process.number, reason=reason, detail=detail, goes_on=goes_on, died=cause)]
         return self._bury(process, "crashed", reason, self._words(process))

@@ -24,7 +24,7 @@ class Hungry(mlflow.pyfunc.PythonModel):
     """What MLflow loads: it answers twice the value."""
 
     def load_context(self, context: object) -> None:
-        """Hold what the configuration says, and take as long as it says for each load after the third."""
+        """Hold what the configuration says; count loads where it names a folder, and be slow after three of them."""
         config = context.model_config  # type: ignore[attr-defined]
         if config["loads"]:
             # each load leaves a file there
